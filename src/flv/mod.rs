@@ -1,0 +1,1 @@
+//! FLV tags, as RTMP carries them, into codec configurations and access units.

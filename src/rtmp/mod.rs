@@ -1,0 +1,1 @@
+//! RTMP: bytes in, events and replies out.
