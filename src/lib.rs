@@ -1,4 +1,7 @@
 //! lhls: live video in over RTMP, out as HLS whose segments are announced early and grow while they are watched.
 
+pub mod codec;
+pub mod flv;
+pub mod media;
 pub mod rtmp;
 pub mod time;
