@@ -2,6 +2,12 @@
 
 pub mod codec;
 pub mod flv;
+pub mod hls;
+pub mod http;
 pub mod media;
+pub mod metrics;
+pub mod net;
 pub mod rtmp;
+pub mod stream;
 pub mod time;
+pub mod ts;

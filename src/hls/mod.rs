@@ -8,6 +8,7 @@
 //!
 //! No sockets, no runtime, no clock: the time comes in with each access unit.
 
+mod cutter;
 pub mod output;
 pub mod packager;
 pub mod playlist;

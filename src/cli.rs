@@ -1,0 +1,158 @@
+//! The command line, exactly as typed. Meaning and ranges are [`crate::config`]'s.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::units::{ByteSize, Span};
+
+/// A live streaming server: RTMP in, low-latency HLS out.
+#[derive(Debug, Parser)]
+#[command(name = "lhls", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How logs look: `text` for people, `json` for machines.
+    #[arg(long, global = true, env = "LHLS_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged, as in `info` or `lhls=debug,warn`.
+    #[arg(long, global = true, env = "LHLS_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(ServeArgs),
+    /// Run the server with a built-in test picture to watch.
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// Publish the built-in test picture to any RTMP server.
+    #[cfg(feature = "demo")]
+    PublishTest(PublishTestArgs),
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Options of the server.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where publishers connect.
+    #[arg(long, env = "LHLS_RTMP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:1935")]
+    pub rtmp_listen: SocketAddr,
+
+    /// Where viewers connect.
+    #[arg(long, env = "LHLS_HTTP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9094")]
+    pub http_listen: SocketAddr,
+
+    /// Least length of a segment: it is cut at the first key frame at or after this. Latency in browsers is about one segment, so
+    /// shorter is faster, if the encoder sends key frames as often; costs a playlist reload and a request per viewer and segment
+    /// [250ms to 10s].
+    #[arg(long, env = "LHLS_SEGMENT_DURATION", value_name = "TIME", default_value = "1s")]
+    pub segment_duration: Span,
+
+    /// EXT-X-TARGETDURATION in whole seconds. By default it is learnt from the first group of pictures, which the first viewer
+    /// waits for; a value given here spares that wait, but must not be less than the encoder's key frame interval [1 to 12].
+    #[arg(long, env = "LHLS_TARGET_DURATION", value_name = "SECONDS")]
+    pub target_duration: Option<u32>,
+
+    /// Segments announced ahead of the growing one. By default as many as let players that start three target durations from the end
+    /// start on the growing segment; fewer add latency, more make some players stall [1 to 20].
+    #[arg(long, env = "LHLS_ANNOUNCE", value_name = "N")]
+    pub announce: Option<usize>,
+
+    /// How long a segment can be fetched after the playlist has forgotten it. Memory per stream is its bit rate times (this plus about
+    /// four segments): 8 MB for 20 s of 2.5 Mb/s [10s to 10m].
+    #[arg(long, env = "LHLS_RETAIN", value_name = "TIME", default_value = "20s")]
+    pub retain: Span,
+
+    /// Bytes a stream may hold in memory; older segments go first. A quarter of it is the most one segment may weigh [4MiB to 4GiB].
+    #[arg(long, env = "LHLS_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB")]
+    pub retain_bytes: ByteSize,
+
+    /// Streams at the same time; further publishers are refused [1 to 10000].
+    #[arg(long, env = "LHLS_MAX_STREAMS", value_name = "N", default_value_t = 1000)]
+    pub max_streams: usize,
+
+    /// RTMP connections at the same time, publishing or not yet [1 to 100000].
+    #[arg(long, env = "LHLS_MAX_PUBLISHERS", value_name = "N", default_value_t = 2000)]
+    pub max_publishers: usize,
+
+    /// HTTP connections at the same time; further ones get a 503. A waiting viewer holds about 16 kB of memory and a file descriptor
+    /// (check `ulimit -n`) [1 to 1000000].
+    #[arg(long, env = "LHLS_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
+    pub max_connections: usize,
+
+    /// A publisher that sends nothing for this long is disconnected. Slow sources (a picture every ten seconds) need more than their
+    /// interval [5s to 10m].
+    #[arg(long, env = "LHLS_PUBLISH_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub publish_timeout: Span,
+
+    /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
+    #[arg(long, env = "LHLS_CORS_ORIGIN", value_name = "ORIGIN", default_value = "*")]
+    pub cors_origin: String,
+
+    /// How long the server may take to end after Ctrl-C or SIGTERM; what is not finished by then is cut off [0s to 5m].
+    #[arg(long, env = "LHLS_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "5s")]
+    pub shutdown_timeout: Span,
+
+    /// Worker threads; by default one for each processor [1 to 512].
+    #[arg(long, env = "LHLS_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Options of the test picture.
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, Args)]
+pub struct SignalArgs {
+    /// Width and height in pixels, even numbers.
+    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "640x360")]
+    pub size: String,
+    /// Pictures a second [1 to 120].
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub fps: u32,
+    /// Time between key frames [100ms to 20s].
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub gop: Span,
+    /// Bits a second of the video [100 to 50000 kb/s].
+    #[arg(long, value_name = "KBPS", default_value_t = 1500)]
+    pub bitrate: u32,
+    /// Leave the tone out.
+    #[arg(long)]
+    pub no_audio: bool,
+    /// Stop after this long.
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<Span>,
+}
+
+/// `lhls demo`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// The server's options.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// The picture's options.
+    #[command(flatten)]
+    pub signal: SignalArgs,
+}
+
+/// `lhls publish-test`.
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, Args)]
+pub struct PublishTestArgs {
+    /// Where to: rtmp://HOST[:PORT]/APP/NAME.
+    pub url: String,
+    /// The picture's options.
+    #[command(flatten)]
+    pub signal: SignalArgs,
+}

@@ -1,0 +1,175 @@
+//! What was typed, checked: every value in its range, every contradiction named.
+
+pub mod units;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+
+use crate::cli::ServeArgs;
+use crate::{hls, http, rtmp};
+
+/// Why the server does not start. One line each, naming the option and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value outside its range.
+    #[error("--{option} is {value}; it must be from {least} to {most}")]
+    Range {
+        /// The option's long name.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// Least allowed value.
+        least: String,
+        /// Greatest allowed value.
+        most: String,
+    },
+    /// Two options that cannot both be.
+    #[error("{0}")]
+    Contradiction(String),
+    /// A value that cannot be read.
+    #[error("--{option} is {value:?}: {reason}")]
+    Invalid {
+        /// The option's long name.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// Everything the server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where publishers connect.
+    pub rtmp_listen: SocketAddr,
+    /// Where viewers connect.
+    pub http_listen: SocketAddr,
+    /// How segments are made and kept.
+    pub packager: hls::packager::Settings,
+    /// The RTMP side.
+    pub rtmp: rtmp::listener::Settings,
+    /// The HTTP side.
+    pub http: http::Settings,
+    /// Streams at the same time.
+    pub max_streams: usize,
+    /// How long the end may take.
+    pub shutdown_timeout: Duration,
+    /// Worker threads, if not one for each processor.
+    pub threads: Option<usize>,
+}
+
+impl Config {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn new(args: &ServeArgs) -> Result<Self, Error> {
+        let segment_duration = span("segment-duration", args.segment_duration, 250, 10_000)?;
+        let target_duration = args.target_duration.map(|n| number("target-duration", n, 1, 12)).transpose()?;
+        if let Some(target) = target_duration
+            && segment_duration >= Duration::from_millis(u64::from(target) * 1000 + 500)
+        {
+            return Err(Error::Contradiction(format!(
+                "--target-duration {target} is less than --segment-duration {}: segments would be longer than the playlist may say",
+                args.segment_duration
+            )));
+        }
+        if args.rtmp_listen == args.http_listen && args.rtmp_listen.port() != 0 {
+            return Err(Error::Contradiction(format!(
+                "--rtmp-listen and --http-listen are both {}; give them different ports",
+                args.rtmp_listen
+            )));
+        }
+        let cors_origin = HeaderValue::from_str(&args.cors_origin).ok().filter(|value| !value.is_empty());
+        let cors_origin = cors_origin.ok_or_else(|| Error::Invalid {
+            option: "cors-origin",
+            value: args.cors_origin.clone(),
+            reason: "give an origin such as https://example.org, or *",
+        })?;
+        Ok(Self {
+            rtmp_listen: args.rtmp_listen,
+            http_listen: args.http_listen,
+            packager: hls::packager::Settings {
+                segment_duration,
+                target_duration,
+                announce: args.announce.map(|n| number("announce", n, 1, 20)).transpose()?,
+                retain: span("retain", args.retain, 10_000, 600_000)?,
+                retain_bytes: size("retain-bytes", args.retain_bytes, 4 << 20, 4 << 30)?,
+            },
+            rtmp: rtmp::listener::Settings {
+                max_connections: number("max-publishers", args.max_publishers, 1, 100_000)?,
+                publish_timeout: span("publish-timeout", args.publish_timeout, 5_000, 600_000)?,
+                http_port: args.http_listen.port(),
+            },
+            http: http::Settings {
+                cors_origin,
+                max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
+            },
+            max_streams: number("max-streams", args.max_streams, 1, 10_000)?,
+            shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
+            threads: args.threads.map(|n| number("threads", n, 1, 512)).transpose()?,
+        })
+    }
+}
+
+/// Checks that a number is in its range.
+pub fn number<T: PartialOrd + std::fmt::Display>(option: &'static str, value: T, least: T, most: T) -> Result<T, Error> {
+    if value < least || value > most {
+        let (value, least, most) = (value.to_string(), least.to_string(), most.to_string());
+        return Err(Error::Range { option, value, least, most });
+    }
+    Ok(value)
+}
+
+/// Checks that a time is in its range, given in milliseconds.
+pub fn span(option: &'static str, value: units::Span, least: u64, most: u64) -> Result<Duration, Error> {
+    let [least, most] = [least, most].map(|millis| units::Span(Duration::from_millis(millis)));
+    number(option, value, least, most).map(|span| span.0)
+}
+
+fn size(option: &'static str, value: units::ByteSize, least: u64, most: u64) -> Result<u64, Error> {
+    number(option, value, units::ByteSize(least), units::ByteSize(most)).map(|size| size.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config(args: &[&str]) -> Result<Config, Error> {
+        let cli = Cli::try_parse_from(["lhls", "serve"].iter().chain(args)).unwrap();
+        let Command::Serve(args) = cli.command else { panic!("not serve") };
+        Config::new(&args)
+    }
+
+    #[test]
+    fn defaults_are_in_range() {
+        config(&[]).unwrap();
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named_with_the_range() {
+        for (args, text) in [
+            (["--segment-duration", "100ms"], "--segment-duration is 100ms; it must be from 250ms to 10s"),
+            (["--retain-bytes", "1KiB"], "--retain-bytes is 1KiB; it must be from 4MiB to 4GiB"),
+            (["--announce", "0"], "--announce is 0; it must be from 1 to 20"),
+            (["--target-duration", "13"], "--target-duration is 13; it must be from 1 to 12"),
+            (["--cors-origin", ""], "--cors-origin is \"\": give an origin such as https://example.org, or *"),
+        ] {
+            assert_eq!(config(&args).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let error = config(&["--segment-duration", "3s", "--target-duration", "2"]).unwrap_err();
+        assert!(error.to_string().starts_with("--target-duration 2 is less than --segment-duration 3s"));
+        let error = config(&["--rtmp-listen", "127.0.0.1:9094", "--http-listen", "127.0.0.1:9094"]).unwrap_err();
+        assert!(error.to_string().contains("different ports"));
+    }
+}

@@ -1,0 +1,247 @@
+//! Where one session's segments begin and end.
+//!
+//! A segment is cut at the first key frame at or after the target duration. Because TARGETDURATION may never be exceeded, it is
+//! also cut at an earlier key frame when the next one would come too late, and, as the last resort, inside a group of pictures.
+//!
+//! A cutter starts without a session: the first group of pictures is gathered in a growing segment until the second key frame tells
+//! what TARGETDURATION has to be. The wait is bounded by [`super::packager::LONGEST_TARGET`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Now;
+use super::packager::{LONGEST_TARGET, Settings};
+use super::segment::{Piece, Segment};
+use super::session::{self, Session, Start};
+use crate::media::{AccessUnit, Track};
+use crate::time::Ticks;
+
+/// Whether a segment ends in front of an access unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It goes on.
+    No,
+    /// At a key frame.
+    Key,
+    /// Inside a group of pictures, because TARGETDURATION or the memory bound would be exceeded.
+    Forced,
+    /// In front of it media is missing, more than the segment may last.
+    Gap,
+}
+
+/// The growing segment of one session, and when to end it.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    id: String,
+    segment: Arc<Segment>,
+    start: Start,
+    start_pts: Ticks,
+    session: Option<Arc<Session>>,
+    /// The duration beyond which a segment's EXTINF would round to more than TARGETDURATION.
+    limit: Ticks,
+    last_key: Ticks,
+    /// Index of the piece the last key frame is in.
+    key_piece: usize,
+    gop: Option<Ticks>,
+    finished_bits: u64,
+    finished_time: Duration,
+    independent: bool,
+}
+
+impl Cutter {
+    /// Starts the first segment, of no session yet.
+    pub(super) fn new(pts: Ticks, start: Start, now: Now) -> Self {
+        Self {
+            id: session::session_id(now.wall),
+            segment: Arc::new(Segment::pending(session::first_sequence(now.wall))),
+            start,
+            start_pts: pts,
+            session: None,
+            limit: LONGEST_TARGET,
+            last_key: pts,
+            key_piece: 0,
+            gop: None,
+            finished_bits: 0,
+            finished_time: Duration::ZERO,
+            independent: start.independent,
+        }
+    }
+
+    /// Starts with pieces that another session has had already: the group of pictures that broke its promise.
+    pub(super) fn resume(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            self.segment.append(piece);
+        }
+    }
+
+    pub(super) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(super) fn start_pts(&self) -> Ticks {
+        self.start_pts
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Whether every segment so far started with a key frame.
+    pub(super) fn is_independent(&self) -> bool {
+        self.independent
+    }
+
+    /// Whether a wider session than this could not be had.
+    pub(super) fn is_widest(&self) -> bool {
+        self.limit >= LONGEST_TARGET
+    }
+
+    /// The session; only for a cutter that is open.
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.session.clone().unwrap_or_else(|| unreachable!("asked for the session of a cutter that is still learning"))
+    }
+
+    /// The last group of pictures: when it starts, and its pieces so far.
+    pub(super) fn last_group(&self) -> (Ticks, Vec<Piece>) {
+        let mut pieces = Vec::new();
+        let mut cursor = self.key_piece;
+        self.segment.read(&mut cursor, usize::MAX, &mut pieces);
+        (self.last_key, pieces)
+    }
+
+    /// Bits a second over all finished segments.
+    pub(super) fn average_bit_rate(&self) -> Option<u64> {
+        (self.finished_time > Duration::ZERO).then(|| (self.finished_bits as f64 / self.finished_time.as_secs_f64()) as u64)
+    }
+
+    /// Notes a key frame; the length of the group of pictures that it ends, if it ends one.
+    pub(super) fn note_key(&mut self, pts: Ticks) -> Option<Duration> {
+        let gop = pts - self.last_key;
+        self.last_key = pts;
+        self.key_piece = self.segment.piece_count();
+        if gop <= Ticks::ZERO {
+            return None;
+        }
+        self.gop = Some(gop);
+        Some(gop.as_duration())
+    }
+
+    /// Opens the session for groups of pictures of length `gop`.
+    pub(super) fn open_for(&mut self, gop: Ticks, settings: &Settings, now: Now) {
+        let target = Ticks::from_duration(settings.segment_duration);
+        let expected = expected_duration(gop, target);
+        let target_duration = settings.target_duration.unwrap_or_else(|| {
+            let seconds = (expected.as_seconds_f64() + 0.02).round().max(1.0);
+            (seconds as u32).min(LONGEST_TARGET.as_duration().as_secs() as u32)
+        });
+        self.limit = Ticks::from_millis(i64::from(target_duration) * 1000 + 499);
+        let announce = settings.announce.unwrap_or_else(|| announce_count(target_duration, expected));
+        let session = Session::open(
+            self.id.clone(),
+            session::Settings { target_duration, announce, retain: settings.retain, retain_bytes: settings.retain_bytes },
+            Arc::clone(&self.segment),
+            self.start,
+            expected.as_duration(),
+            now.instant,
+        );
+        self.session = Some(Arc::new(session));
+    }
+
+    /// Whether the segment ends in front of `unit`. `interval` is the usual distance of access units.
+    pub(super) fn decide(&self, unit: &AccessUnit, changed: bool, gap: bool, interval: Ticks, settings: &Settings) -> Cut {
+        let elapsed = unit.pts - self.start_pts;
+        if self.segment.piece_count() == 0 {
+            return Cut::No;
+        }
+        if gap && elapsed > self.limit {
+            return Cut::Gap;
+        }
+        if unit.key {
+            let target = Ticks::from_duration(settings.segment_duration);
+            let tolerance = match unit.track {
+                Track::Video => tolerance(target),
+                Track::Audio => Ticks::new(interval.get() / 2),
+            };
+            let too_late = self.gop.is_some_and(|gop| self.is_open() && elapsed + gop > self.limit);
+            if changed || too_late || elapsed >= target - tolerance {
+                return Cut::Key;
+            }
+        }
+        let next = elapsed + interval + interval;
+        if next > self.limit || self.segment.size() > settings.retain_bytes / 4 {
+            return if unit.key { Cut::Key } else { Cut::Forced };
+        }
+        Cut::No
+    }
+
+    /// Ends the segment at `end` and starts the next at `start_pts`. What the ended one weighed, bits, and lasted.
+    pub(super) fn roll(&mut self, end: Ticks, start_pts: Ticks, start: Start) -> Option<(u64, Duration)> {
+        let duration = (end - self.start_pts).as_duration();
+        let bits = self.segment.size() * 8;
+        self.finished_bits += bits;
+        self.finished_time += duration;
+        self.segment = self.session.as_ref()?.roll(duration, start)?;
+        self.start = start;
+        self.start_pts = start_pts;
+        self.key_piece = 0;
+        self.independent &= start.independent;
+        Some((bits, duration))
+    }
+
+    /// Ends the session at `end`.
+    pub(super) fn end(&self, end: Ticks) {
+        if let Some(session) = &self.session {
+            session.end((end - self.start_pts).as_duration());
+        }
+    }
+}
+
+/// How long segments of whole groups of pictures will be.
+fn expected_duration(gop: Ticks, target: Ticks) -> Ticks {
+    let gop = gop.max(Ticks::new(1));
+    let groups = (target - tolerance(target)).get().div_euclid(gop.get()) + 1;
+    let exact = (target - tolerance(target)).get() % gop.get() == 0;
+    Ticks::new(gop.get() * (groups - i64::from(exact && groups > 1)))
+}
+
+/// How many segments to announce so that a player that starts three target durations from the end starts on the growing segment.
+fn announce_count(target_duration: u32, expected: Ticks) -> usize {
+    let segments = 3.0 * f64::from(target_duration) / expected.as_seconds_f64().max(0.05);
+    // Segments that are a little short of their round length must not count as one more.
+    ((segments - 0.15).ceil() as usize).saturating_sub(1).clamp(1, MOST_ANNOUNCED)
+}
+
+/// Key frames may come this much before the target and still end a segment: encoders' times jitter.
+fn tolerance(target: Ticks) -> Ticks {
+    Ticks::new(target.get() / 20)
+}
+
+/// Announced segments cost little, but a list of dozens helps nobody.
+const MOST_ANNOUNCED: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(millis: i64) -> Ticks {
+        Ticks::from_millis(millis)
+    }
+
+    #[test]
+    fn as_many_are_announced_as_reach_three_target_durations() {
+        for (target_duration, millis, count) in
+            [(1, 1000, 2), (1, 500, 5), (2, 2000, 2), (1, 967, 2), (1, 1001, 2), (8, 8333, 2), (2, 1500, 3), (1, 250, 11)]
+        {
+            assert_eq!(announce_count(target_duration, ms(millis)), count, "{target_duration} s, {millis} ms");
+        }
+    }
+
+    #[test]
+    fn segments_are_whole_groups_of_pictures() {
+        for (gop, target, expected) in
+            [(1000, 1000, 1000), (500, 1000, 1000), (2000, 1000, 2000), (960, 1000, 960), (700, 1000, 1400), (480, 1000, 960)]
+        {
+            assert_eq!(expected_duration(ms(gop), ms(target)), ms(expected), "{gop} ms at {target} ms");
+        }
+    }
+}

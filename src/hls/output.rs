@@ -1,0 +1,75 @@
+//! What the viewers of one stream can reach: its multivariant playlist and its sessions.
+//!
+//! Written by the packager, read by the HTTP side. Everything handed out is an `Arc`; no lock outlives a call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::playlist::Rendered;
+use super::session::Session;
+use crate::stream::subscribers::Subscribers;
+
+/// The reader's side of a stream.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Newest last; the newest is the one the multivariant playlist leads to.
+    sessions: RwLock<Vec<Arc<Session>>>,
+    multivariant: RwLock<Option<Arc<Rendered>>>,
+    ended: AtomicBool,
+    updates: Subscribers,
+}
+
+impl Output {
+    /// The multivariant playlist, once there is something to play.
+    pub fn multivariant(&self) -> Option<Arc<Rendered>> {
+        self.multivariant.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The session with this identifier.
+    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().find(|session| session.id() == id).cloned()
+    }
+
+    /// All sessions, newest last.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the stream is over. What has been made can still be read.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Those to wake when the first multivariant playlist appears or the stream ends.
+    pub fn updates(&self) -> &Subscribers {
+        &self.updates
+    }
+
+    /// Adds a session; the multivariant playlist set next is to lead to it.
+    pub(super) fn add(&self, session: Arc<Session>) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).push(session);
+    }
+
+    /// Removes a session.
+    pub(super) fn remove(&self, id: &str) {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).retain(|session| session.id() != id);
+    }
+
+    /// Replaces the multivariant playlist.
+    pub(super) fn set_multivariant(&self, rendered: Rendered) {
+        let mut current = self.multivariant.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| current.plain() == rendered.plain()) {
+            return;
+        }
+        *current = Some(Arc::new(rendered));
+        drop(current);
+        self.updates.wake_all();
+    }
+
+    /// Marks the end.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.updates.wake_all();
+    }
+}

@@ -1,0 +1,584 @@
+//! Access units in, pieces of segments out: when a stream goes live, what rides in a piece, and when to cut.
+//!
+//! - **Going live.** Access units are held back until there is a key frame and some audio, or until the other track has been waited
+//!   for long enough. A track is listed only once it has sent a frame, whatever the metadata promised.
+//! - **Pieces.** A piece is one video access unit with the audio that has arrived since the last one, so that a viewer costs one
+//!   wake-up and one write a picture. Video never waits for audio.
+//! - **Cuts.** A segment is one or more whole groups of pictures; [`super::cutter`] decides. Every cutter has a segment of its own,
+//!   and all get the same pieces: usually there is one, and while an encoder's broken promise is being mended there are two.
+//!
+//! One packager lives as long as its stream and is used by one publisher at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tracing::{debug, info, warn};
+
+use super::Now;
+use super::cutter::{Cut, Cutter};
+use super::output::Output;
+use super::playlist::{Multivariant, Rendered, Variant};
+use super::segment::Piece;
+use super::session::{Start, media_name};
+use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
+use crate::time::Ticks;
+use crate::ts::Muxer;
+
+/// How segments are made and kept. Ranges are checked by [`crate::config`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A segment is cut at the first key frame at or after this.
+    pub segment_duration: Duration,
+    /// TARGETDURATION in seconds; learnt from the first group of pictures when not given.
+    pub target_duration: Option<u32>,
+    /// Segments announced after the growing one; computed from the segments' length when not given.
+    pub announce: Option<usize>,
+    /// How long a segment can be fetched after the playlist has forgotten it.
+    pub retain: Duration,
+    /// Bytes a stream may keep.
+    pub retain_bytes: u64,
+}
+
+/// What has gone out so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pieces published.
+    pub pieces: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Access units that could not be carried or came before anything could start.
+    pub dropped: u64,
+}
+
+/// Makes a stream's segments.
+#[derive(Debug)]
+pub struct Packager {
+    settings: Settings,
+    output: Arc<Output>,
+    muxer: Muxer,
+    /// The tracks as the publisher last configured them; the muxer follows at the next cut.
+    configured: Tracks,
+    /// Access units held back; `None` once live.
+    gathering: Option<Gathering>,
+    /// Audio that waits for its ride.
+    audio: Vec<AccessUnit>,
+    cutters: Vec<Cutter>,
+    clock: DateClock,
+    pictures: PictureClock,
+    peak_bit_rate: u64,
+    stats: Stats,
+    gop_warned: bool,
+}
+
+/// What is held back before going live.
+#[derive(Debug, Default)]
+struct Gathering {
+    units: Vec<AccessUnit>,
+    first_video: Option<Instant>,
+    first_audio: Option<Instant>,
+}
+
+impl Packager {
+    /// A packager of a stream that has not started.
+    pub fn new(settings: Settings, output: Arc<Output>) -> Self {
+        Self {
+            settings,
+            output,
+            muxer: Muxer::new(),
+            configured: Tracks::default(),
+            gathering: Some(Gathering::default()),
+            audio: Vec::new(),
+            cutters: Vec::new(),
+            clock: DateClock::default(),
+            pictures: PictureClock::default(),
+            peak_bit_rate: 0,
+            stats: Stats::default(),
+            gop_warned: false,
+        }
+    }
+
+    /// What has gone out so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Whether pieces are going out.
+    pub fn is_live(&self) -> bool {
+        self.gathering.is_none()
+    }
+
+    /// The tracks that are listed.
+    pub fn tracks(&self) -> &Tracks {
+        self.muxer.tracks()
+    }
+
+    /// The publisher's video configuration, from the next key frame on.
+    pub fn configure_video(&mut self, config: VideoConfig) {
+        self.configured.video = Some(config);
+    }
+
+    /// The publisher's audio configuration, from the next audio frame on.
+    pub fn configure_audio(&mut self, config: AudioConfig) {
+        self.configured.audio = Some(config);
+    }
+
+    /// Takes the next access unit, in order of arrival.
+    pub fn push(&mut self, unit: AccessUnit, now: Now) {
+        let Some(gathering) = &mut self.gathering else { return self.push_live(unit, now) };
+        let has_key = gathering.units.iter().any(|unit| unit.track == Track::Video);
+        match unit.track {
+            // A decoder cannot start here, so neither can a stream.
+            Track::Video if !has_key && !unit.key => {
+                self.stats.dropped += 1;
+                return;
+            }
+            Track::Video => gathering.first_video = gathering.first_video.or(Some(now.instant)),
+            Track::Audio => gathering.first_audio = gathering.first_audio.or(Some(now.instant)),
+        }
+        gathering.units.push(unit);
+        if gathering.complete(&self.configured, now.instant) {
+            self.go_live(now);
+        }
+    }
+
+    /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
+    pub fn end(&mut self, now: Now) {
+        if let Some(gathering) = &self.gathering
+            && gathering.units.iter().any(|unit| unit.track == Track::Video || self.configured.video.is_none())
+        {
+            self.go_live(now);
+        }
+        self.flush_audio(now);
+        let end = self.pictures.end;
+        for cutter in &mut self.cutters {
+            if !cutter.is_open() {
+                cutter.open_for(end - cutter.start_pts(), &self.settings, now);
+                self.output.add(cutter.session());
+            }
+            cutter.end(end);
+        }
+        self.render_multivariant();
+        self.cutters.clear();
+        self.output.end();
+    }
+
+    fn go_live(&mut self, now: Now) {
+        let Some(Gathering { units, .. }) = self.gathering.take() else { return };
+        let has = |track| units.iter().any(|unit| unit.track == track);
+        let tracks = Tracks {
+            video: self.configured.video.clone().filter(|_| has(Track::Video)),
+            audio: self.configured.audio.clone().filter(|_| has(Track::Audio)),
+        };
+        let start = units.iter().find(|unit| unit.track == Track::Video).or(units.first()).map(|unit| unit.pts);
+        self.muxer.set_tracks(tracks);
+        for unit in units {
+            // Sound from before the first picture has nothing to be heard with.
+            if unit.track == Track::Audio && start.is_some_and(|start| unit.pts < start) {
+                self.stats.dropped += 1;
+            } else {
+                self.push_live(unit, now);
+            }
+        }
+    }
+
+    fn push_live(&mut self, unit: AccessUnit, now: Now) {
+        let listed = match unit.track {
+            Track::Video => self.muxer.tracks().video.is_some(),
+            Track::Audio => self.muxer.tracks().audio == self.configured.audio,
+        };
+        match unit.track {
+            Track::Video if !listed && !unit.key => self.stats.dropped += 1,
+            Track::Video => self.push_picture(unit, now),
+            // New or changed sound starts with the next group of pictures, under a discontinuity.
+            Track::Audio if !listed && self.muxer.tracks().video.is_some() => self.stats.dropped += 1,
+            Track::Audio if self.muxer.tracks().video.is_some() => {
+                self.audio.push(unit);
+                let held = self.audio.last().zip(self.audio.first()).map(|(last, first)| last.pts - first.pts);
+                if held.is_some_and(|held| held >= LONGEST_AUDIO_HOLD) {
+                    self.flush_audio(now);
+                }
+            }
+            Track::Audio => self.push_picture(unit, now),
+        }
+    }
+
+    /// Sends an access unit of the track that decides about cuts: video, or audio where there is no video.
+    fn push_picture(&mut self, unit: AccessUnit, now: Now) {
+        let changed = unit.key && self.tracks_change();
+        let gap = self.pictures.note(&unit, self.audio_frame());
+        self.clock.note(unit.pts, now.wall, self.cutters.is_empty());
+        if self.cutters.is_empty() {
+            if !unit.key {
+                self.stats.dropped += 1;
+                return;
+            }
+            self.start_first(&unit, now);
+        }
+        if unit.key {
+            self.learn(&unit, now);
+        }
+        let interval = self.pictures.interval;
+        let cuts: Vec<Cut> =
+            self.cutters.iter().map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings)).collect();
+        if cuts.iter().any(|&cut| cut != Cut::No) {
+            self.flush_audio_before(unit.pts, now);
+            self.cut(&unit, &cuts, changed, now);
+        }
+        let first_of_segment = self.cutters.iter().any(|cutter| cutter.segment().piece_count() == 0);
+        let mut bytes = Vec::new();
+        if first_of_segment || unit.key && unit.track == Track::Video {
+            // With tables at every key frame, a segment can start at each of them, whichever session it belongs to.
+            self.muxer.write_tables(&mut bytes);
+        } else {
+            self.write_audio(&mut bytes);
+        }
+        self.write(&unit, &mut bytes);
+        self.write_audio(&mut bytes);
+        self.publish(bytes, now);
+        self.watch_promise(&cuts, now);
+    }
+
+    /// Starts the first segment.
+    fn start_first(&mut self, unit: &AccessUnit, now: Now) {
+        let start = Start { date: self.clock.date(unit.pts), independent: unit.key, discontinuity: false };
+        let mut cutter = Cutter::new(unit.pts, start, now);
+        // Audio is cut by time, and a configured value needs no learning: the playlist can be had at once.
+        if unit.track == Track::Audio || self.settings.target_duration.is_some() {
+            cutter.open_for(Ticks::from_duration(self.settings.segment_duration), &self.settings, now);
+            self.output.add(cutter.session());
+        }
+        self.cutters.push(cutter);
+    }
+
+    /// A key frame tells the length of the group of pictures before it: opens the sessions that waited for it.
+    fn learn(&mut self, unit: &AccessUnit, now: Now) {
+        let mut opened = false;
+        for cutter in &mut self.cutters {
+            let Some(gop) = cutter.note_key(unit.pts) else { continue };
+            if unit.track == Track::Video && !self.gop_warned && gop > self.settings.segment_duration * 3 / 2 && gop > LONG_GOP {
+                self.gop_warned = true;
+                warn!(
+                    seconds = gop.as_secs_f64(),
+                    "key frames come rarely, so viewers start late and far behind; set the encoder's key frame interval to 1 s \
+                     (OBS: Settings, Output, Keyframe Interval; ffmpeg: -g with the number of frames a second)"
+                );
+            }
+            if !cutter.is_open() {
+                cutter.open_for(Ticks::from_duration(gop), &self.settings, now);
+                self.output.add(cutter.session());
+                opened = true;
+            }
+        }
+        if opened {
+            self.render_multivariant();
+        }
+    }
+
+    fn cut(&mut self, unit: &AccessUnit, cuts: &[Cut], changed: bool, now: Now) {
+        if changed {
+            self.adopt_tracks(unit.track);
+        }
+        let date = self.clock.date(unit.pts);
+        for (cutter, &cut) in self.cutters.iter_mut().zip(cuts) {
+            if cut == Cut::No {
+                continue;
+            }
+            if !cutter.is_open() {
+                cutter.open_for(LONGEST_TARGET, &self.settings, now);
+                self.output.add(cutter.session());
+            }
+            let start = Start { date, independent: unit.key, discontinuity: changed || cut == Cut::Gap };
+            let end = if cut == Cut::Gap { self.pictures.end_before_gap } else { unit.pts };
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
+                && duration >= Duration::from_millis(200)
+            {
+                self.peak_bit_rate = self.peak_bit_rate.max((bits as f64 / duration.as_secs_f64()).ceil() as u64);
+            }
+        }
+        self.retire_idle(now);
+        self.render_multivariant();
+    }
+
+    /// After a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
+    /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
+    fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
+        let Some(newest) = self.cutters.last() else { return };
+        if cuts.get(self.cutters.len() - 1) != Some(&Cut::Forced) || !newest.is_open() || newest.is_widest() {
+            return;
+        }
+        if !self.gop_warned {
+            self.gop_warned = true;
+            warn!(
+                target_duration = newest.session().target_duration(),
+                "the encoder has let its key frame interval grow; new viewers get a new playlist once the new interval is known. \
+                 Set a fixed key frame interval of 1 s (OBS: Settings, Output, Keyframe Interval)"
+            );
+        }
+        let (key_pts, pieces) = newest.last_group();
+        let start = Start { date: self.clock.date(key_pts), independent: true, discontinuity: false };
+        let mut cutter = Cutter::new(key_pts, start, now);
+        cutter.resume(pieces);
+        self.cutters.push(cutter);
+    }
+
+    /// Closes sessions that have been replaced and that nobody asks for any more.
+    fn retire_idle(&mut self, now: Now) {
+        let newest_open = self.cutters.iter().rposition(Cutter::is_open);
+        let (end, output) = (self.pictures.end, &self.output);
+        let mut index = 0;
+        self.cutters.retain(|cutter| {
+            let replaced = newest_open.is_some_and(|newest| index < newest);
+            index += 1;
+            let idle = replaced && cutter.is_open() && cutter.session().idle(now.instant) > RETIRE_AFTER;
+            if idle {
+                debug!(session = cutter.session().id(), "a replaced playlist has no viewers left");
+                cutter.end(end);
+                output.remove(cutter.session().id());
+            }
+            !idle
+        });
+    }
+
+    /// Whether the publisher's configuration is no longer the one that is listed, in a way that players have to know.
+    fn tracks_change(&self) -> bool {
+        let listed = self.muxer.tracks();
+        let video = match (&listed.video, &self.configured.video) {
+            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(configured))) => !listed.same_format(configured),
+            (listed, configured) => listed.is_some() != configured.is_some(),
+        };
+        video || listed.audio != self.configured.audio
+    }
+
+    fn adopt_tracks(&mut self, track: Track) {
+        let mut tracks = self.configured.clone();
+        if track == Track::Audio {
+            // Video that has only been configured is listed once its first key frame is here.
+            tracks.video = None;
+        }
+        info!(video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
+            audio = ?tracks.audio.as_ref().map(AudioConfig::codec_string), "the publisher's tracks have changed");
+        self.muxer.set_tracks(tracks);
+    }
+
+    /// Sends the audio that belongs in front of a cut at `pts`.
+    fn flush_audio_before(&mut self, pts: Ticks, now: Now) {
+        let (before, after) = std::mem::take(&mut self.audio).into_iter().partition(|unit: &AccessUnit| unit.pts < pts);
+        self.audio = before;
+        self.flush_audio(now);
+        self.audio = after;
+    }
+
+    /// Sends the waiting audio as a piece of its own.
+    fn flush_audio(&mut self, now: Now) {
+        if self.audio.is_empty() || self.cutters.is_empty() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        self.write_audio(&mut bytes);
+        self.publish(bytes, now);
+    }
+
+    fn write_audio(&mut self, bytes: &mut Vec<u8>) {
+        let mut waiting = std::mem::take(&mut self.audio);
+        for unit in waiting.drain(..) {
+            self.write(&unit, bytes);
+        }
+        self.audio = waiting;
+    }
+
+    fn write(&mut self, unit: &AccessUnit, bytes: &mut Vec<u8>) {
+        if unit.track == Track::Video
+            && unit.key
+            && let Some(config) = &self.configured.video
+            && self.muxer.tracks().video.as_ref() != Some(config)
+        {
+            // The same format with other parameter sets: no player needs to be told, but the bytes must follow.
+            let tracks = Tracks { video: Some(config.clone()), audio: self.muxer.tracks().audio.clone() };
+            self.muxer.set_tracks(tracks);
+        }
+        if let Err(error) = self.muxer.write(unit, unit.key && unit.track == Track::Video, bytes) {
+            debug!(%error, "an access unit cannot be carried");
+            self.stats.dropped += 1;
+        }
+    }
+
+    fn publish(&mut self, mut bytes: Vec<u8>, now: Now) {
+        if bytes.is_empty() {
+            return;
+        }
+        // The ring keeps pieces for many seconds; what the estimate reserved too much is given back here.
+        bytes.shrink_to_fit();
+        let piece = Piece { bytes: Bytes::from(bytes), published: now.instant };
+        self.stats.pieces += 1;
+        self.stats.bytes += piece.bytes.len() as u64;
+        for cutter in &self.cutters {
+            cutter.segment().append(piece.clone());
+        }
+    }
+
+    fn render_multivariant(&mut self) {
+        let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else { return };
+        let elapsed = (self.pictures.end - cutter.start_pts()).as_seconds_f64();
+        if self.peak_bit_rate == 0 && elapsed > 0.0 {
+            self.peak_bit_rate = (cutter.segment().size() as f64 * 8.0 / elapsed).ceil() as u64;
+        }
+        let tracks = self.muxer.tracks();
+        let codecs = tracks.video.iter().map(VideoConfig::codec_string);
+        let variant = Variant {
+            uri: media_name(cutter.session().id()),
+            bandwidth: self.peak_bit_rate.max(1),
+            average_bandwidth: cutter.average_bit_rate().unwrap_or(self.peak_bit_rate).max(1),
+            codecs: codecs.chain(tracks.audio.iter().map(AudioConfig::codec_string)).collect(),
+            resolution: tracks.video.as_ref().map(VideoConfig::resolution),
+            frame_rate: tracks.video.as_ref().and_then(|_| self.pictures.frame_rate()),
+        };
+        self.output.set_multivariant(Rendered::new(Multivariant { variants: vec![variant] }.render(cutter.is_independent())));
+    }
+
+    fn audio_frame(&self) -> Ticks {
+        let (samples, rate) = self.muxer.tracks().audio.as_ref().map_or((1024, 44_100), AudioConfig::frame);
+        Ticks::new(i64::from(samples) * Ticks::PER_SECOND / i64::from(rate.max(1)))
+    }
+}
+
+impl Gathering {
+    fn complete(&self, configured: &Tracks, now: Instant) -> bool {
+        let waited = |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
+        match (waited(self.first_video), waited(self.first_audio)) {
+            (Some(_), Some(_)) => true,
+            (Some(video), None) => video >= AUDIO_WAIT,
+            (None, Some(audio)) => audio >= if configured.video.is_some() { KEY_FRAME_WAIT } else { VIDEO_WAIT },
+            (None, None) => false,
+        }
+    }
+}
+
+/// Which wall-clock time a time of the media belongs to.
+///
+/// The first access unit sets it; later ones correct it slowly, so that jitter on the network does not shake PROGRAM-DATE-TIME while
+/// a publisher's clock that runs too fast or too slow is followed.
+#[derive(Debug, Default)]
+struct DateClock {
+    /// Microseconds since 1970 of media time 0.
+    origin: Option<i64>,
+}
+
+impl DateClock {
+    fn note(&mut self, pts: Ticks, wall: SystemTime, restart: bool) {
+        let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+        let seen = wall - pts.get() * 100 / 9;
+        self.origin = Some(match self.origin {
+            Some(origin) if !restart && (seen - origin).abs() < DATE_STEP => {
+                origin + ((seen - origin) / 64).clamp(-DATE_SLEW, DATE_SLEW)
+            }
+            _ => seen,
+        });
+    }
+
+    fn date(&self, pts: Ticks) -> SystemTime {
+        let micros = self.origin.unwrap_or(0) + pts.get() * 100 / 9;
+        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+/// How far apart pictures (or, without video, audio frames) are and where the last one ends.
+#[derive(Debug)]
+struct PictureClock {
+    last_dts: Option<Ticks>,
+    /// Distance of the last two access units.
+    interval: Ticks,
+    /// Presentation end of what has been seen.
+    end: Ticks,
+    /// `end` as it was before the last access unit.
+    end_before_gap: Ticks,
+    /// Access units and their time since the last key frame, and in the group before it.
+    group: (u32, Ticks),
+    last_group: Option<(u32, Ticks)>,
+    group_start: Ticks,
+}
+
+impl PictureClock {
+    /// Notes an access unit. True if media is missing in front of it.
+    fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) -> bool {
+        let step = self.last_dts.map(|last| unit.dts - last);
+        let gap = step.is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
+        if unit.track == Track::Audio {
+            self.interval = audio_frame;
+        } else if let Some(step) = step.filter(|_| !gap) {
+            self.interval = step;
+        }
+        self.last_dts = Some(unit.dts);
+        self.end_before_gap = self.end;
+        self.end = if self.end == Ticks::ZERO { unit.pts } else { self.end }.max(unit.pts + self.interval);
+        if unit.key {
+            if self.group.0 > 0 {
+                self.last_group = Some((self.group.0, unit.pts - self.group_start));
+            }
+            self.group_start = unit.pts;
+            self.group.0 = 0;
+        }
+        self.group.0 += 1;
+        gap
+    }
+
+    /// Pictures a second, as measured over the last group of pictures, put right to the standard rate it must be.
+    fn frame_rate(&self) -> Option<f64> {
+        let (pictures, time) = self.last_group.filter(|&(_, time)| time > Ticks::ZERO)?;
+        let measured = f64::from(pictures) / time.as_seconds_f64();
+        let standard = STANDARD_RATES.iter().min_by(|a, b| (*a - measured).abs().total_cmp(&(*b - measured).abs()))?;
+        Some(if (standard - measured).abs() / measured < 0.0015 { *standard } else { measured })
+    }
+}
+
+impl Default for PictureClock {
+    fn default() -> Self {
+        Self {
+            last_dts: None,
+            interval: Ticks::from_millis(33),
+            end: Ticks::ZERO,
+            end_before_gap: Ticks::ZERO,
+            group: (0, Ticks::ZERO),
+            last_group: None,
+            group_start: Ticks::ZERO,
+        }
+    }
+}
+
+const STANDARD_RATES: [f64; 12] = [
+    10.0,
+    12.5,
+    15.0,
+    24_000.0 / 1001.0,
+    24.0,
+    25.0,
+    30_000.0 / 1001.0,
+    30.0,
+    50.0,
+    60_000.0 / 1001.0,
+    60.0,
+    120.0,
+];
+/// Audio configured with the video arrives within a few frames of it; a stream without audio starts this much later.
+const AUDIO_WAIT: Duration = Duration::from_millis(500);
+/// Some encoders send sound while the camera still starts.
+const VIDEO_WAIT: Duration = Duration::from_secs(1);
+/// Video that has sent its configuration will send a key frame; sound waits longer for it.
+const KEY_FRAME_WAIT: Duration = Duration::from_secs(3);
+/// At fewer than ten pictures a second sound goes out by itself rather than wait for its picture.
+const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(100);
+/// A hole in the media that is longer than this is not just a slow source.
+const GAP: Ticks = Ticks::from_millis(1000);
+/// A session that has been replaced is kept for as long as somebody asks for its playlist at least this often.
+const RETIRE_AFTER: Duration = Duration::from_secs(30);
+/// Groups of pictures up to this long are not worth a warning whatever the segment duration.
+const LONG_GOP: Duration = Duration::from_millis(1500);
+/// The TARGETDURATION of a stream whose key frames are further apart than anybody should set them, or never come.
+pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
+/// Microseconds off beyond which the wall clock or the publisher has really jumped.
+const DATE_STEP: i64 = 1_000_000;
+/// Microseconds of correction per access unit.
+const DATE_SLEW: i64 = 500;
+
+#[cfg(test)]
+mod tests;

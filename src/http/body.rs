@@ -1,0 +1,209 @@
+//! Response bodies: playlists and errors as one block, finished segments from their pieces, growing segments as they grow.
+//!
+//! A growing body holds a segment and a cursor, nothing else: no queue, no copy. It yields everything new as one frame, which
+//! hyper sends as one HTTP chunk with one vectored write. While the viewer's socket is full hyper does not ask, so a slow viewer
+//! costs its cursor only, and it finds all that has come meanwhile in one read.
+
+use std::convert::Infallible;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::meter::Meter;
+use crate::hls::segment::{Piece, Read, Segment};
+use crate::stream::subscribers::Subscription;
+
+/// The body of any response.
+#[derive(Debug)]
+pub struct ResponseBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Whole(Option<Pieces>),
+    /// `waited`: the viewer had everything there was, so the next piece's way to it can be measured.
+    Growing { segment: Arc<Segment>, cursor: usize, subscription: Subscription, meter: Arc<Meter>, waited: bool },
+}
+
+impl ResponseBody {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self(Kind::Whole(None))
+    }
+
+    /// One block.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::pieces(vec![bytes.into()])
+    }
+
+    /// Several blocks of known length together.
+    pub fn pieces(pieces: Vec<Bytes>) -> Self {
+        let pieces = Pieces::new(pieces);
+        Self(Kind::Whole(pieces.has_remaining().then_some(pieces)))
+    }
+
+    /// A segment from its first byte, followed until it ends. `meter` learns when each piece came.
+    pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>) -> Self {
+        let subscription = segment.growth().subscribe();
+        Self(Kind::Growing { segment, cursor: 0, subscription, meter, waited: false })
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Pieces;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Pieces>, Infallible>>> {
+        match &mut self.get_mut().0 {
+            Kind::Whole(pieces) => Poll::Ready(pieces.take().map(|pieces| Ok(Frame::data(pieces)))),
+            Kind::Growing { segment, cursor, subscription, meter, waited } => {
+                // Register before looking, else a piece that comes in between wakes nobody.
+                subscription.register(context);
+                let mut batch = Batch::default();
+                match segment.read(cursor, MAX_PIECES, &mut batch) {
+                    Read::Wait => {
+                        *waited = true;
+                        Poll::Pending
+                    }
+                    Read::End => Poll::Ready(None),
+                    Read::Pieces => {
+                        if let Some(published) = batch.published.filter(|_| std::mem::take(waited)) {
+                            meter.yielded(published);
+                        }
+                        Poll::Ready(Some(Ok(Frame::data(batch.pieces))))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.0, Kind::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(pieces) => SizeHint::with_exact(pieces.as_ref().map_or(0, |pieces| pieces.remaining() as u64)),
+            Kind::Growing { .. } => SizeHint::default(),
+        }
+    }
+}
+
+/// Several blocks of bytes, read as one. The first is held apart, since one is what there mostly is.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    first: Bytes,
+    /// In reverse, so that the next one is taken off the end.
+    rest: Vec<Bytes>,
+    remaining: usize,
+}
+
+impl Pieces {
+    fn new(mut pieces: Vec<Bytes>) -> Self {
+        let remaining = pieces.iter().map(Bytes::len).sum();
+        pieces.reverse();
+        let mut pieces = Self { first: Bytes::new(), rest: pieces, remaining };
+        pieces.refill();
+        pieces
+    }
+
+    fn refill(&mut self) {
+        while self.first.is_empty() {
+            let Some(next) = self.rest.pop() else { return };
+            self.first = next;
+        }
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.first
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.remaining, "advanced past the end");
+        self.remaining -= count;
+        while count > 0 {
+            let now = count.min(self.first.len());
+            self.first.advance(now);
+            count -= now;
+            self.refill();
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let blocks = std::iter::once(&self.first).chain(self.rest.iter().rev()).filter(|block| !block.is_empty());
+        slices.iter_mut().zip(blocks).map(|(slice, block)| *slice = IoSlice::new(block)).count()
+    }
+}
+
+/// Gathers what a read of a segment hands out.
+#[derive(Debug, Default)]
+struct Batch {
+    pieces: Pieces,
+    published: Option<std::time::Instant>,
+}
+
+impl Extend<Piece> for Batch {
+    fn extend<I: IntoIterator<Item = Piece>>(&mut self, pieces: I) {
+        let mut pieces = pieces.into_iter();
+        let Some(first) = pieces.next() else { return };
+        let mut remaining = first.bytes.len();
+        // The newest one counts: that older ones were not read is the viewer's doing, or it has just come.
+        let mut published = first.published;
+        let mut rest: Vec<Bytes> = pieces
+            .map(|piece| {
+                remaining += piece.bytes.len();
+                published = piece.published;
+                piece.bytes
+            })
+            .collect();
+        rest.reverse();
+        self.pieces = Pieces { first: first.bytes, rest, remaining };
+        self.published = Some(published);
+    }
+}
+
+/// Pieces in one frame: as many slices as one `writev` of hyper's takes, less those of the chunk's own framing.
+const MAX_PIECES: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces() -> Pieces {
+        Pieces::new(["", "ab", "", "cde", "f"].map(|text| Bytes::from_static(text.as_bytes())).into())
+    }
+
+    #[test]
+    fn several_blocks_read_as_one() {
+        let mut all = Vec::new();
+        let mut rest = pieces();
+        assert_eq!(rest.remaining(), 6);
+        while rest.has_remaining() {
+            all.extend_from_slice(&rest.chunk()[..1]);
+            rest.advance(1);
+        }
+        assert_eq!(all, b"abcdef");
+    }
+
+    #[test]
+    fn vectored_reads_see_every_block_once_from_any_position() {
+        for start in 0..=6 {
+            let mut rest = pieces();
+            rest.advance(start);
+            let mut slices = [IoSlice::new(&[]); 8];
+            let count = rest.chunks_vectored(&mut slices);
+            let seen: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!(seen, b"abcdef"[start..]);
+            assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
+        }
+    }
+}

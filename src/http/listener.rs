@@ -1,0 +1,137 @@
+//! The HTTP port: accepting connections within a limit, serving each in a task of its own, and ending them in time.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+use super::Service;
+use super::meter::MeteredIo;
+use crate::metrics::Metrics;
+use crate::net;
+
+/// Accepts connections until `shutdown`, then lets those that are being answered finish. The caller bounds how long it waits for
+/// `tasks`.
+pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: TaskTracker, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(service.settings.max_connections));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if net::is_transient(&error) => continue,
+            Err(error) => {
+                error!(%error, "cannot accept HTTP connections; is the limit of open files (ulimit -n) too low?");
+                tokio::time::sleep(net::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let metrics = &service.metrics;
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics.limit("http_connections");
+            warn!(%peer, "connection turned away: --max-connections is reached");
+            // Beyond this many at once they are just closed, so that turning away costs little.
+            if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+                tasks.spawn(async move {
+                    let _ = tokio::time::timeout(TURN_AWAY_TIME, turn_away(stream)).await;
+                    drop(permit);
+                });
+            }
+            continue;
+        };
+        if let Err(error) = net::tune(&stream).and_then(|()| net::limit_unsent(&stream)) {
+            debug!(%peer, %error, "connection was gone before it could be set up");
+            continue;
+        }
+        let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
+        let counted = Counted::new(Arc::clone(metrics));
+        tasks.spawn(async move {
+            let result = tokio::spawn(serve_connection(stream, service, shutdown)).await;
+            if result.is_err_and(|error| error.is_panic()) {
+                counted.0.panics.inc();
+                error!(%peer, "a task that served a viewer panicked; only that connection is lost");
+            }
+            drop((place, counted));
+        });
+    }
+}
+
+async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken) {
+    let connection = service.connect();
+    let io = TokioIo::new(MeteredIo::new(stream, Arc::clone(&connection.meter), STALL_TIMEOUT));
+    let answer = service_fn(|request| {
+        let (service, connection) = (&service, &connection);
+        async move { Ok::<_, Infallible>(service.answer(connection, &request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(io, answer);
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%error, "a viewer's connection ended");
+        if error.is_parse_too_large() || error.is_timeout() {
+            service.metrics.limit(if error.is_timeout() { "header_time" } else { "header_size" });
+        }
+    }
+}
+
+/// Says 503 and waits for the client to have read it: closing with its request unread would take the answer back.
+async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(FULL).await?;
+    stream.shutdown().await?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// Counts an open connection while it exists.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.http_connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.http_connections.dec();
+    }
+}
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
+Retry-After: 5\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nthe server has as many connections as it may; try later";
+/// For a request's head, and for the next request of a connection that is kept alive: longer than any player's polling interval.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A viewer that takes no byte for this long is gone.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bounds a request's head, and how much hyper takes from a body before it writes.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Browsers behind proxies send a few dozen.
+const MAX_HEADERS: usize = 100;
+/// Connections beyond the limit that are told so at the same time.
+const MAX_TURNED_AWAY: usize = 128;
+const TURN_AWAY_TIME: Duration = Duration::from_secs(1);

@@ -1,0 +1,116 @@
+//! The viewer's socket, measured: bytes written, and how long a piece took from the ring to here.
+//!
+//! The body says when the piece it hands to hyper was published; the next write that the socket accepts closes the measurement. A
+//! viewer that takes nothing for too long is cut off here too, since hyper knows no write timeout.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::metrics::Metrics;
+
+/// What a connection's bodies and its socket share.
+#[derive(Debug)]
+pub struct Meter {
+    metrics: Arc<Metrics>,
+    origin: Instant,
+    /// Nanoseconds from `origin` to the publication of the piece being written, plus one; 0 when there is none.
+    waiting: AtomicU64,
+}
+
+impl Meter {
+    /// A meter of a connection that starts now.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, origin: Instant::now(), waiting: AtomicU64::new(0) }
+    }
+
+    /// A piece published at `published` is on its way to the socket.
+    pub fn yielded(&self, published: Instant) {
+        let since = published.saturating_duration_since(self.origin);
+        self.waiting.store(since.as_nanos() as u64 + 1, Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: usize) {
+        self.metrics.http_bytes.inc_by(bytes as u64);
+        let waiting = self.waiting.swap(0, Ordering::Relaxed);
+        if waiting > 0 {
+            let since = self.origin.elapsed().as_nanos() as u64;
+            self.metrics.delivery_latency.observe(since.saturating_sub(waiting - 1) as f64 / 1e9);
+        }
+    }
+}
+
+/// A socket whose writes are measured and may not stall for ever.
+#[derive(Debug)]
+pub struct MeteredIo<T> {
+    inner: T,
+    meter: Arc<Meter>,
+    stall_timeout: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> MeteredIo<T> {
+    /// Wraps a socket.
+    pub fn new(inner: T, meter: Arc<Meter>, stall_timeout: Duration) -> Self {
+        Self { inner, meter, stall_timeout, stalled: None }
+    }
+
+    /// Closes the measurement of a write, or starts or checks the stall timer of one that waits.
+    fn wrote(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Ok(bytes)) => {
+                self.stalled = None;
+                self.meter.written(bytes);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let timeout = self.stall_timeout;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                ready!(stalled.as_mut().poll(context));
+                self.meter.metrics.limit("viewer_stalled");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the viewer has stopped reading")))
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for MeteredIo<T> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.wrote(result, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.wrote(result, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,266 @@
+//! Responses: headers that every one has, ranges, and errors that say what was wrong.
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::body::ResponseBody;
+
+/// How long an answer may be kept by a browser or a CDN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// It changes from one moment to the next.
+    Never,
+    /// Its name will never mean anything else.
+    Immutable,
+}
+
+/// Makes responses to one request.
+#[derive(Debug)]
+pub(super) struct Responder<'a> {
+    cors_origin: &'a HeaderValue,
+    head: bool,
+}
+
+impl<'a> Responder<'a> {
+    pub(super) fn new(cors_origin: &'a HeaderValue, head: bool) -> Self {
+        Self { cors_origin, head }
+    }
+
+    /// 200 with a body of known length.
+    pub(super) fn full(&self, content_type: &'static str, cache: Cache, body: impl Into<Bytes>) -> Response<ResponseBody> {
+        self.sized(StatusCode::OK, content_type, cache, vec![body.into()])
+    }
+
+    /// 200 with a body that is a gzip file.
+    pub(super) fn gzip(&self, content_type: &'static str, cache: Cache, body: Bytes) -> Response<ResponseBody> {
+        let mut response = self.full(content_type, cache, body);
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    }
+
+    /// 200 with a body whose length is not known: chunked.
+    pub(super) fn stream(
+        &self,
+        content_type: &'static str,
+        cache: Cache,
+        body: impl FnOnce() -> ResponseBody,
+    ) -> Response<ResponseBody> {
+        let mut response = self.response(StatusCode::OK, content_type, cache);
+        if !self.head {
+            *response.body_mut() = body();
+        }
+        response
+    }
+
+    /// 200, 206 or 416, as the request's Range has it. A Range of several ranges, or one that cannot be read, is ignored, as RFC 9110
+    /// (14.2) allows.
+    pub(super) fn ranged(
+        &self,
+        content_type: &'static str,
+        cache: Cache,
+        pieces: Vec<Bytes>,
+        headers: &HeaderMap,
+    ) -> Response<ResponseBody> {
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let mut response = match headers.get(header::RANGE).map(|range| parse_range(range, length)) {
+            None | Some(Range::Ignore) => self.sized(StatusCode::OK, content_type, cache, pieces),
+            Some(Range::Unsatisfiable) => {
+                let mut response = self.error(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies behind the segment's end");
+                insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                return response;
+            }
+            Some(Range::Bytes { first, last }) => {
+                let part = slice(&pieces, first, last);
+                let mut response = self.sized(StatusCode::PARTIAL_CONTENT, content_type, cache, part);
+                insert(&mut response, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{length}"));
+                response
+            }
+        };
+        response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        response
+    }
+
+    /// An error with one line of text.
+    pub(super) fn error(&self, status: StatusCode, text: &'static str) -> Response<ResponseBody> {
+        self.sized(status, "text/plain; charset=utf-8", Cache::Never, vec![Bytes::from(format!("{text}\n"))])
+    }
+
+    /// 503 with a time to come back.
+    pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
+        let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, text);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    }
+
+    /// 405 with what is allowed.
+    pub(super) fn not_allowed(&self) -> Response<ResponseBody> {
+        let mut response = self.error(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS are served here");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        response
+    }
+
+    /// The answer to OPTIONS, a CORS preflight or not.
+    pub(super) fn options(&self) -> Response<ResponseBody> {
+        let mut response = self.response(StatusCode::NO_CONTENT, "", Cache::Never);
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        response
+    }
+
+    fn sized(&self, status: StatusCode, content_type: &'static str, cache: Cache, pieces: Vec<Bytes>) -> Response<ResponseBody> {
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let mut response = self.response(status, content_type, cache);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        if !self.head {
+            *response.body_mut() = ResponseBody::pieces(pieces);
+        }
+        response
+    }
+
+    fn response(&self, status: StatusCode, content_type: &'static str, cache: Cache) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache.directives()));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.cors_origin.clone());
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Content-Length, Content-Range, Date, Retry-After"),
+        );
+        headers.insert(HeaderName::from_static("timing-allow-origin"), self.cors_origin.clone());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if content_type == crate::hls::playlist::CONTENT_TYPE {
+            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        response
+    }
+}
+
+impl Cache {
+    fn directives(self) -> &'static str {
+        match self {
+            Self::Never => "no-store",
+            // Longer than any ring keeps it; a live segment is of no use after that.
+            Self::Immutable => "public, max-age=600, immutable",
+        }
+    }
+}
+
+/// Whether the client takes gzip (RFC 9110, 12.5.3).
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|coding| {
+            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+            let refused = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+            (name.trim().eq_ignore_ascii_case("gzip") || name.trim() == "*") && !refused
+        })
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    Bytes { first: u64, last: u64 },
+    Unsatisfiable,
+    Ignore,
+}
+
+/// One byte range of a representation of `length` bytes (RFC 9110, 14.1.2).
+fn parse_range(value: &HeaderValue, length: u64) -> Range {
+    let parse = || {
+        let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.trim().split_once('-')?;
+        let number = |text: &str| {
+            (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().unwrap_or(u64::MAX))
+        };
+        Some(match (first.trim(), last.trim()) {
+            ("", suffix) => match number(suffix)? {
+                0 => Range::Unsatisfiable,
+                count if length > 0 => Range::Bytes { first: length.saturating_sub(count), last: length - 1 },
+                _ => Range::Unsatisfiable,
+            },
+            (first, last) => {
+                let first = number(first)?;
+                let last = if last.is_empty() { u64::MAX } else { number(last)? };
+                if last < first {
+                    Range::Ignore
+                } else if first >= length {
+                    Range::Unsatisfiable
+                } else {
+                    Range::Bytes { first, last: last.min(length - 1) }
+                }
+            }
+        })
+    };
+    parse().unwrap_or(Range::Ignore)
+}
+
+/// The bytes `first..=last` of consecutive pieces.
+fn slice(pieces: &[Bytes], first: u64, last: u64) -> Vec<Bytes> {
+    let mut start = 0;
+    let mut out = Vec::new();
+    for piece in pieces {
+        let end = start + piece.len() as u64;
+        let (from, to) = (first.max(start), (last + 1).min(end));
+        if from < to {
+            out.push(piece.slice((from - start) as usize..(to - start) as usize));
+        }
+        start = end;
+    }
+    out
+}
+
+fn insert(response: &mut Response<ResponseBody>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let range = |text| parse_range(&HeaderValue::from_static(text), 100);
+        assert_eq!(range("bytes=0-"), Range::Bytes { first: 0, last: 99 });
+        assert_eq!(range("bytes=10-19"), Range::Bytes { first: 10, last: 19 });
+        assert_eq!(range("bytes=90-500"), Range::Bytes { first: 90, last: 99 });
+        assert_eq!(range("bytes=-10"), Range::Bytes { first: 90, last: 99 });
+        assert_eq!(range("bytes=-500"), Range::Bytes { first: 0, last: 99 });
+        assert_eq!(range("bytes=100-"), Range::Unsatisfiable);
+        assert_eq!(range("bytes=99999999999999999999999-"), Range::Unsatisfiable);
+        assert_eq!(range("bytes=-0"), Range::Unsatisfiable);
+        for ignored in ["bytes=", "bytes=-", "bytes=a-b", "bytes=5-3", "bytes=0-1,5-6", "items=0-1", "bytes=+1-2"] {
+            assert_eq!(range(ignored), Range::Ignore, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn a_range_crosses_pieces() {
+        let pieces = ["abc", "def", "ghi"].map(|text| Bytes::from_static(text.as_bytes()));
+        let joined = |first, last| slice(&pieces, first, last).concat();
+        assert_eq!(joined(0, 8), b"abcdefghi");
+        assert_eq!(joined(2, 6), b"cdefg");
+        assert_eq!(joined(3, 3), b"d");
+    }
+
+    #[test]
+    fn accepted_encodings() {
+        let accepts = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        assert!(accepts("gzip, deflate, br"));
+        assert!(accepts("br;q=1.0, GZIP;q=0.5"));
+        assert!(accepts("*"));
+        assert!(!accepts("br, identity"));
+        assert!(!accepts("gzip;q=0"));
+        assert!(!accepts(""));
+    }
+}

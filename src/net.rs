@@ -1,0 +1,61 @@
+//! Listening sockets and what every accepted connection gets, for RTMP and HTTP alike.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// As the system gives them: the address is in use, not ours, or a privileged port.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted server must get its port back although old connections are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Sets what a live connection needs: no delay for small writes, and an end to peers that have silently gone.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+/// Keeps video that the network cannot take yet out of the kernel's buffer, where it would go stale.
+pub fn limit_unsent(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+    Ok(())
+}
+
+/// Whether an `accept` error is about the one connection (it vanished) and not about us (out of descriptors).
+pub fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// How long to wait after an `accept` error of ours: without a pause, a process out of descriptors spins.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A thousand viewers may come at the same moment when a stream starts.
+const BACKLOG: i32 = 4096;
+/// Silence after which the peer is probed.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How long sent bytes may stay unacknowledged before the connection is given up.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// Bytes not yet sent above which a socket is not writable.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
