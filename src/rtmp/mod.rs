@@ -14,6 +14,7 @@
 
 pub mod amf;
 pub mod chunk;
+pub mod handshake;
 pub mod limits;
 
 #[cfg(test)]
