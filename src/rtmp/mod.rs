@@ -16,6 +16,7 @@ pub mod amf;
 pub mod chunk;
 pub mod handshake;
 pub mod limits;
+pub mod session;
 
 #[cfg(test)]
 mod test_util;
