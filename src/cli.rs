@@ -14,7 +14,13 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// How logs look: `text` for people, `json` for machines.
-    #[arg(long, global = true, env = "LHLS_LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "LHLS_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
     /// What is logged, as in `info` or `lhls=debug,warn`.
     #[arg(long, global = true, env = "LHLS_LOG", default_value = "info")]
@@ -47,17 +53,32 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Where publishers connect.
-    #[arg(long, env = "LHLS_RTMP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:1935")]
+    #[arg(
+        long,
+        env = "LHLS_RTMP_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:1935"
+    )]
     pub rtmp_listen: SocketAddr,
 
     /// Where viewers connect.
-    #[arg(long, env = "LHLS_HTTP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:9094")]
+    #[arg(
+        long,
+        env = "LHLS_HTTP_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:9094"
+    )]
     pub http_listen: SocketAddr,
 
     /// Least length of a segment: it is cut at the first key frame at or after this. Latency in browsers is about one segment, so
     /// shorter is faster, if the encoder sends key frames as often; costs a playlist reload and a request per viewer and segment
     /// [250ms to 10s].
-    #[arg(long, env = "LHLS_SEGMENT_DURATION", value_name = "TIME", default_value = "1s")]
+    #[arg(
+        long,
+        env = "LHLS_SEGMENT_DURATION",
+        value_name = "TIME",
+        default_value = "1s"
+    )]
     pub segment_duration: Span,
 
     /// EXT-X-TARGETDURATION in whole seconds. By default it is learnt from the first group of pictures, which the first viewer
@@ -76,33 +97,68 @@ pub struct ServeArgs {
     pub retain: Span,
 
     /// Bytes a stream may hold in memory; older segments go first. A quarter of it is the most one segment may weigh [4MiB to 4GiB].
-    #[arg(long, env = "LHLS_RETAIN_BYTES", value_name = "SIZE", default_value = "64MiB")]
+    #[arg(
+        long,
+        env = "LHLS_RETAIN_BYTES",
+        value_name = "SIZE",
+        default_value = "64MiB"
+    )]
     pub retain_bytes: ByteSize,
 
     /// Streams at the same time; further publishers are refused [1 to 10000].
-    #[arg(long, env = "LHLS_MAX_STREAMS", value_name = "N", default_value_t = 1000)]
+    #[arg(
+        long,
+        env = "LHLS_MAX_STREAMS",
+        value_name = "N",
+        default_value_t = 1000
+    )]
     pub max_streams: usize,
 
     /// RTMP connections at the same time, publishing or not yet [1 to 100000].
-    #[arg(long, env = "LHLS_MAX_PUBLISHERS", value_name = "N", default_value_t = 2000)]
+    #[arg(
+        long,
+        env = "LHLS_MAX_PUBLISHERS",
+        value_name = "N",
+        default_value_t = 2000
+    )]
     pub max_publishers: usize,
 
     /// HTTP connections at the same time; further ones get a 503. A waiting viewer holds about 16 kB of memory and a file descriptor
     /// (check `ulimit -n`) [1 to 1000000].
-    #[arg(long, env = "LHLS_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
+    #[arg(
+        long,
+        env = "LHLS_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
     pub max_connections: usize,
 
     /// A publisher that sends nothing for this long is disconnected. Slow sources (a picture every ten seconds) need more than their
     /// interval [5s to 10m].
-    #[arg(long, env = "LHLS_PUBLISH_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    #[arg(
+        long,
+        env = "LHLS_PUBLISH_TIMEOUT",
+        value_name = "TIME",
+        default_value = "30s"
+    )]
     pub publish_timeout: Span,
 
     /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
-    #[arg(long, env = "LHLS_CORS_ORIGIN", value_name = "ORIGIN", default_value = "*")]
+    #[arg(
+        long,
+        env = "LHLS_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        default_value = "*"
+    )]
     pub cors_origin: String,
 
     /// How long the server may take to end after Ctrl-C or SIGTERM; what is not finished by then is cut off [0s to 5m].
-    #[arg(long, env = "LHLS_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "5s")]
+    #[arg(
+        long,
+        env = "LHLS_SHUTDOWN_TIMEOUT",
+        value_name = "TIME",
+        default_value = "5s"
+    )]
     pub shutdown_timeout: Span,
 
     /// Worker threads; by default one for each processor [1 to 512].

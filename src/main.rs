@@ -1,1 +1,105 @@
-fn main() {}
+//! The `lhls` program: parse, set up logs and runtime, run, and end with the right exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
+use lhls::config::Config;
+use lhls::server::Server;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = set_up_logs(&cli) {
+        return usage_error(&error);
+    }
+    match cli.command {
+        Command::Serve(args) => serve(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) | Command::PublishTest(_) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match Config::new(args) {
+        Ok(config) => config,
+        Err(error) => return usage_error(&error.into()),
+    };
+    let runtime = match runtime(config.threads) {
+        Ok(runtime) => runtime,
+        Err(error) => return usage_error(&error.into()),
+    };
+    runtime.block_on(async {
+        let server = match Server::bind(config) {
+            Ok(server) => server,
+            Err(error) => return usage_error(&error.into()),
+        };
+        if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
+            info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
+        }
+        let shutdown = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(shutdown.clone()));
+        server.run(shutdown).await;
+        ExitCode::SUCCESS
+    })
+}
+
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
+}
+
+/// Cancels on the first Ctrl-C or SIGTERM, and ends the process at once on the second.
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        error!("cannot listen for signals; only SIGKILL will end this process");
+        return;
+    };
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    next().await;
+    shutdown.cancel();
+    next().await;
+    std::process::exit(130);
+}
+
+fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(&cli.log).map_err(|error| {
+        anyhow::anyhow!(
+            "--log is {:?}: {error}; try info, or lhls=debug,warn",
+            cli.log
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// One line that says what was wrong, and the exit code for it.
+fn usage_error(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "lhls: {error:#}");
+    ExitCode::from(2)
+}

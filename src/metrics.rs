@@ -114,22 +114,82 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("publishers", "Connections that are publishing", self.publishers.clone());
+        registry.register(
+            "publishers",
+            "Connections that are publishing",
+            self.publishers.clone(),
+        );
         registry.register("publishes", "Publishes accepted", self.publishes.clone());
-        registry.register("rtmp_rejects", "RTMP connections refused or broken off", self.rtmp_rejects.clone());
-        registry.register("rtmp_connections", "Open RTMP connections", self.rtmp_connections.clone());
-        registry.register_with_unit("rtmp_received", "Read from publishers", Unit::Bytes, self.rtmp_bytes.clone());
-        registry.register("tags_dropped", "Malformed audio and video tags left out", self.tags_dropped.clone());
-        registry.register("access_units_dropped", "Access units not carried", self.units_dropped.clone());
-        registry.register("timestamp_repairs", "Repairs of publishers' times", self.timestamp_repairs.clone());
+        registry.register(
+            "rtmp_rejects",
+            "RTMP connections refused or broken off",
+            self.rtmp_rejects.clone(),
+        );
+        registry.register(
+            "rtmp_connections",
+            "Open RTMP connections",
+            self.rtmp_connections.clone(),
+        );
+        registry.register_with_unit(
+            "rtmp_received",
+            "Read from publishers",
+            Unit::Bytes,
+            self.rtmp_bytes.clone(),
+        );
+        registry.register(
+            "tags_dropped",
+            "Malformed audio and video tags left out",
+            self.tags_dropped.clone(),
+        );
+        registry.register(
+            "access_units_dropped",
+            "Access units not carried",
+            self.units_dropped.clone(),
+        );
+        registry.register(
+            "timestamp_repairs",
+            "Repairs of publishers' times",
+            self.timestamp_repairs.clone(),
+        );
         registry.register("pieces", "Pieces put into rings", self.pieces.clone());
-        registry.register_with_unit("pieces", "Put into rings", Unit::Bytes, self.piece_bytes.clone());
-        registry.register("streams", "Streams, those included that have just ended", self.streams.clone());
-        registry.register("viewers", "Connections that are playing", self.viewers.clone());
-        registry.register_with_unit("ring", "Held by rings", Unit::Bytes, self.ring_bytes.clone());
-        registry.register("http_connections", "Open HTTP connections", self.http_connections.clone());
-        registry.register("http_requests", "HTTP requests answered", self.http_requests.clone());
-        registry.register_with_unit("http_sent", "Written to viewers", Unit::Bytes, self.http_bytes.clone());
+        registry.register_with_unit(
+            "pieces",
+            "Put into rings",
+            Unit::Bytes,
+            self.piece_bytes.clone(),
+        );
+        registry.register(
+            "streams",
+            "Streams, those included that have just ended",
+            self.streams.clone(),
+        );
+        registry.register(
+            "viewers",
+            "Connections that are playing",
+            self.viewers.clone(),
+        );
+        registry.register_with_unit(
+            "ring",
+            "Held by rings",
+            Unit::Bytes,
+            self.ring_bytes.clone(),
+        );
+        registry.register(
+            "http_connections",
+            "Open HTTP connections",
+            self.http_connections.clone(),
+        );
+        registry.register(
+            "http_requests",
+            "HTTP requests answered",
+            self.http_requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_sent",
+            "Written to viewers",
+            Unit::Bytes,
+            self.http_bytes.clone(),
+        );
         registry.register_with_unit(
             "delivery_latency",
             "From a piece's arrival in the ring to its first byte's acceptance by a viewer's socket",
@@ -151,5 +211,7 @@ impl Default for Metrics {
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Seconds. A waiting viewer on loopback is served in tens of microseconds; a second is as good as lost.
-const DELIVERY_BUCKETS: [f64; 14] =
-    [0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+const DELIVERY_BUCKETS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0,
+];

@@ -68,7 +68,10 @@ impl Config {
     /// The first thing that is wrong.
     pub fn new(args: &ServeArgs) -> Result<Self, Error> {
         let segment_duration = span("segment-duration", args.segment_duration, 250, 10_000)?;
-        let target_duration = args.target_duration.map(|n| number("target-duration", n, 1, 12)).transpose()?;
+        let target_duration = args
+            .target_duration
+            .map(|n| number("target-duration", n, 1, 12))
+            .transpose()?;
         if let Some(target) = target_duration
             && segment_duration >= Duration::from_millis(u64::from(target) * 1000 + 500)
         {
@@ -83,7 +86,9 @@ impl Config {
                 args.rtmp_listen
             )));
         }
-        let cors_origin = HeaderValue::from_str(&args.cors_origin).ok().filter(|value| !value.is_empty());
+        let cors_origin = HeaderValue::from_str(&args.cors_origin)
+            .ok()
+            .filter(|value| !value.is_empty());
         let cors_origin = cors_origin.ok_or_else(|| Error::Invalid {
             option: "cors-origin",
             value: args.cors_origin.clone(),
@@ -95,7 +100,10 @@ impl Config {
             packager: hls::packager::Settings {
                 segment_duration,
                 target_duration,
-                announce: args.announce.map(|n| number("announce", n, 1, 20)).transpose()?,
+                announce: args
+                    .announce
+                    .map(|n| number("announce", n, 1, 20))
+                    .transpose()?,
                 retain: span("retain", args.retain, 10_000, 600_000)?,
                 retain_bytes: size("retain-bytes", args.retain_bytes, 4 << 20, 4 << 30)?,
             },
@@ -110,22 +118,40 @@ impl Config {
             },
             max_streams: number("max-streams", args.max_streams, 1, 10_000)?,
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
-            threads: args.threads.map(|n| number("threads", n, 1, 512)).transpose()?,
+            threads: args
+                .threads
+                .map(|n| number("threads", n, 1, 512))
+                .transpose()?,
         })
     }
 }
 
 /// Checks that a number is in its range.
-pub fn number<T: PartialOrd + std::fmt::Display>(option: &'static str, value: T, least: T, most: T) -> Result<T, Error> {
+pub fn number<T: PartialOrd + std::fmt::Display>(
+    option: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<T, Error> {
     if value < least || value > most {
         let (value, least, most) = (value.to_string(), least.to_string(), most.to_string());
-        return Err(Error::Range { option, value, least, most });
+        return Err(Error::Range {
+            option,
+            value,
+            least,
+            most,
+        });
     }
     Ok(value)
 }
 
 /// Checks that a time is in its range, given in milliseconds.
-pub fn span(option: &'static str, value: units::Span, least: u64, most: u64) -> Result<Duration, Error> {
+pub fn span(
+    option: &'static str,
+    value: units::Span,
+    least: u64,
+    most: u64,
+) -> Result<Duration, Error> {
     let [least, most] = [least, most].map(|millis| units::Span(Duration::from_millis(millis)));
     number(option, value, least, most).map(|span| span.0)
 }
@@ -143,7 +169,9 @@ mod tests {
 
     fn config(args: &[&str]) -> Result<Config, Error> {
         let cli = Cli::try_parse_from(["lhls", "serve"].iter().chain(args)).unwrap();
-        let Command::Serve(args) = cli.command else { panic!("not serve") };
+        let Command::Serve(args) = cli.command else {
+            panic!("not serve")
+        };
         Config::new(&args)
     }
 
@@ -155,11 +183,26 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named_with_the_range() {
         for (args, text) in [
-            (["--segment-duration", "100ms"], "--segment-duration is 100ms; it must be from 250ms to 10s"),
-            (["--retain-bytes", "1KiB"], "--retain-bytes is 1KiB; it must be from 4MiB to 4GiB"),
-            (["--announce", "0"], "--announce is 0; it must be from 1 to 20"),
-            (["--target-duration", "13"], "--target-duration is 13; it must be from 1 to 12"),
-            (["--cors-origin", ""], "--cors-origin is \"\": give an origin such as https://example.org, or *"),
+            (
+                ["--segment-duration", "100ms"],
+                "--segment-duration is 100ms; it must be from 250ms to 10s",
+            ),
+            (
+                ["--retain-bytes", "1KiB"],
+                "--retain-bytes is 1KiB; it must be from 4MiB to 4GiB",
+            ),
+            (
+                ["--announce", "0"],
+                "--announce is 0; it must be from 1 to 20",
+            ),
+            (
+                ["--target-duration", "13"],
+                "--target-duration is 13; it must be from 1 to 12",
+            ),
+            (
+                ["--cors-origin", ""],
+                "--cors-origin is \"\": give an origin such as https://example.org, or *",
+            ),
         ] {
             assert_eq!(config(&args).unwrap_err().to_string(), text);
         }
@@ -168,8 +211,18 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         let error = config(&["--segment-duration", "3s", "--target-duration", "2"]).unwrap_err();
-        assert!(error.to_string().starts_with("--target-duration 2 is less than --segment-duration 3s"));
-        let error = config(&["--rtmp-listen", "127.0.0.1:9094", "--http-listen", "127.0.0.1:9094"]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("--target-duration 2 is less than --segment-duration 3s")
+        );
+        let error = config(&[
+            "--rtmp-listen",
+            "127.0.0.1:9094",
+            "--http-listen",
+            "127.0.0.1:9094",
+        ])
+        .unwrap_err();
         assert!(error.to_string().contains("different ports"));
     }
 }

@@ -18,7 +18,9 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
         let seconds = quantity(text, &units, "a time needs a unit, as in 500ms, 1s or 2m")?;
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| format!("{text:?} is too long a time"))
+        Duration::try_from_secs_f64(seconds)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is too long a time"))
     }
 }
 
@@ -35,7 +37,11 @@ impl FromStr for ByteSize {
             ("GB", 1e9),
             ("B", 1.0),
         ];
-        let bytes = quantity(text, &units, "a size needs a unit, as in 64MiB, 500MB or 2GiB")?;
+        let bytes = quantity(
+            text,
+            &units,
+            "a size needs a unit, as in 64MiB, 500MB or 2GiB",
+        )?;
         if bytes > 1e15 {
             return Err(format!("{text:?} is too large a size"));
         }
@@ -69,12 +75,21 @@ impl fmt::Display for ByteSize {
 /// A number times its unit.
 fn quantity(text: &str, units: &[(&str, f64)], hint: &str) -> Result<f64, String> {
     let text = text.trim();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| format!("{text:?} does not start with a number; {hint}"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} does not start with a number; {hint}"))?;
     let unit = unit.trim();
-    let factor = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| factor);
-    factor.map(|factor| number * factor).ok_or_else(|| hint.to_owned())
+    let factor = units
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+        .map(|(_, factor)| factor);
+    factor
+        .map(|factor| number * factor)
+        .ok_or_else(|| hint.to_owned())
 }
 
 #[cfg(test)]
@@ -83,8 +98,19 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, millis) in [("1s", 1000), ("500ms", 500), ("2m", 120_000), ("0.5s", 500), ("1 h", 3_600_000), ("0s", 0)] {
-            assert_eq!(text.parse::<Span>(), Ok(Span(Duration::from_millis(millis))), "{text}");
+        for (text, millis) in [
+            ("1s", 1000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("0.5s", 500),
+            ("1 h", 3_600_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                text.parse::<Span>(),
+                Ok(Span(Duration::from_millis(millis))),
+                "{text}"
+            );
         }
         for text in ["", "1", "s", "1x", "-1s", "1..2s", "99999999999999999999h"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
@@ -95,7 +121,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("64MiB", 64 << 20), ("1kb", 1000), ("2GiB", 2 << 30), ("10B", 10), ("1.5KiB", 1536)] {
+        for (text, bytes) in [
+            ("64MiB", 64 << 20),
+            ("1kb", 1000),
+            ("2GiB", 2 << 30),
+            ("10B", 10),
+            ("1.5KiB", 1536),
+        ] {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "64", "MiB", "64 apples", "1e99GB", "9999999999GiB"] {

@@ -98,7 +98,9 @@ impl Cutter {
 
     /// The session; only for a cutter that is open.
     pub(super) fn session(&self) -> Arc<Session> {
-        self.session.clone().unwrap_or_else(|| unreachable!("asked for the session of a cutter that is still learning"))
+        self.session.clone().unwrap_or_else(|| {
+            unreachable!("asked for the session of a cutter that is still learning")
+        })
     }
 
     /// The last group of pictures: when it starts, and its pieces so far.
@@ -111,7 +113,8 @@ impl Cutter {
 
     /// Bits a second over all finished segments.
     pub(super) fn average_bit_rate(&self) -> Option<u64> {
-        (self.finished_time > Duration::ZERO).then(|| (self.finished_bits as f64 / self.finished_time.as_secs_f64()) as u64)
+        (self.finished_time > Duration::ZERO)
+            .then(|| (self.finished_bits as f64 / self.finished_time.as_secs_f64()) as u64)
     }
 
     /// Notes a key frame; the length of the group of pictures that it ends, if it ends one.
@@ -135,10 +138,17 @@ impl Cutter {
             (seconds as u32).min(LONGEST_TARGET.as_duration().as_secs() as u32)
         });
         self.limit = Ticks::from_millis(i64::from(target_duration) * 1000 + 499);
-        let announce = settings.announce.unwrap_or_else(|| announce_count(target_duration, expected));
+        let announce = settings
+            .announce
+            .unwrap_or_else(|| announce_count(target_duration, expected));
         let session = Session::open(
             self.id.clone(),
-            session::Settings { target_duration, announce, retain: settings.retain, retain_bytes: settings.retain_bytes },
+            session::Settings {
+                target_duration,
+                announce,
+                retain: settings.retain,
+                retain_bytes: settings.retain_bytes,
+            },
             Arc::clone(&self.segment),
             self.start,
             expected.as_duration(),
@@ -148,7 +158,14 @@ impl Cutter {
     }
 
     /// Whether the segment ends in front of `unit`. `interval` is the usual distance of access units.
-    pub(super) fn decide(&self, unit: &AccessUnit, changed: bool, gap: bool, interval: Ticks, settings: &Settings) -> Cut {
+    pub(super) fn decide(
+        &self,
+        unit: &AccessUnit,
+        changed: bool,
+        gap: bool,
+        interval: Ticks,
+        settings: &Settings,
+    ) -> Cut {
         let elapsed = unit.pts - self.start_pts;
         if self.segment.piece_count() == 0 {
             return Cut::No;
@@ -162,7 +179,9 @@ impl Cutter {
                 Track::Video => tolerance(target),
                 Track::Audio => Ticks::new(interval.get() / 2),
             };
-            let too_late = self.gop.is_some_and(|gop| self.is_open() && elapsed + gop > self.limit);
+            let too_late = self
+                .gop
+                .is_some_and(|gop| self.is_open() && elapsed + gop > self.limit);
             if changed || too_late || elapsed >= target - tolerance {
                 return Cut::Key;
             }
@@ -175,7 +194,12 @@ impl Cutter {
     }
 
     /// Ends the segment at `end` and starts the next at `start_pts`. What the ended one weighed, bits, and lasted.
-    pub(super) fn roll(&mut self, end: Ticks, start_pts: Ticks, start: Start) -> Option<(u64, Duration)> {
+    pub(super) fn roll(
+        &mut self,
+        end: Ticks,
+        start_pts: Ticks,
+        start: Start,
+    ) -> Option<(u64, Duration)> {
         let duration = (end - self.start_pts).as_duration();
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
@@ -208,7 +232,9 @@ fn expected_duration(gop: Ticks, target: Ticks) -> Ticks {
 fn announce_count(target_duration: u32, expected: Ticks) -> usize {
     let segments = 3.0 * f64::from(target_duration) / expected.as_seconds_f64().max(0.05);
     // Segments that are a little short of their round length must not count as one more.
-    ((segments - 0.15).ceil() as usize).saturating_sub(1).clamp(1, MOST_ANNOUNCED)
+    ((segments - 0.15).ceil() as usize)
+        .saturating_sub(1)
+        .clamp(1, MOST_ANNOUNCED)
 }
 
 /// Key frames may come this much before the target and still end a segment: encoders' times jitter.
@@ -229,19 +255,39 @@ mod tests {
 
     #[test]
     fn as_many_are_announced_as_reach_three_target_durations() {
-        for (target_duration, millis, count) in
-            [(1, 1000, 2), (1, 500, 5), (2, 2000, 2), (1, 967, 2), (1, 1001, 2), (8, 8333, 2), (2, 1500, 3), (1, 250, 11)]
-        {
-            assert_eq!(announce_count(target_duration, ms(millis)), count, "{target_duration} s, {millis} ms");
+        for (target_duration, millis, count) in [
+            (1, 1000, 2),
+            (1, 500, 5),
+            (2, 2000, 2),
+            (1, 967, 2),
+            (1, 1001, 2),
+            (8, 8333, 2),
+            (2, 1500, 3),
+            (1, 250, 11),
+        ] {
+            assert_eq!(
+                announce_count(target_duration, ms(millis)),
+                count,
+                "{target_duration} s, {millis} ms"
+            );
         }
     }
 
     #[test]
     fn segments_are_whole_groups_of_pictures() {
-        for (gop, target, expected) in
-            [(1000, 1000, 1000), (500, 1000, 1000), (2000, 1000, 2000), (960, 1000, 960), (700, 1000, 1400), (480, 1000, 960)]
-        {
-            assert_eq!(expected_duration(ms(gop), ms(target)), ms(expected), "{gop} ms at {target} ms");
+        for (gop, target, expected) in [
+            (1000, 1000, 1000),
+            (500, 1000, 1000),
+            (2000, 1000, 2000),
+            (960, 1000, 960),
+            (700, 1000, 1400),
+            (480, 1000, 960),
+        ] {
+            assert_eq!(
+                expected_duration(ms(gop), ms(target)),
+                ms(expected),
+                "{gop} ms at {target} ms"
+            );
         }
     }
 }

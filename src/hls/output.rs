@@ -22,7 +22,10 @@ pub struct Output {
 impl Output {
     /// The multivariant playlist, once there is something to play.
     pub fn multivariant(&self) -> Option<Arc<Rendered>> {
-        self.multivariant.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.multivariant
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The session with this identifier.
@@ -33,7 +36,10 @@ impl Output {
 
     /// All sessions, newest last.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
-        self.sessions.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sessions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Whether the stream is over. What has been made can still be read.
@@ -48,18 +54,30 @@ impl Output {
 
     /// Adds a session; the multivariant playlist set next is to lead to it.
     pub(super) fn add(&self, session: Arc<Session>) {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).push(session);
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(session);
     }
 
     /// Removes a session.
     pub(super) fn remove(&self, id: &str) {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).retain(|session| session.id() != id);
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|session| session.id() != id);
     }
 
     /// Replaces the multivariant playlist.
     pub(super) fn set_multivariant(&self, rendered: Rendered) {
-        let mut current = self.multivariant.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| current.plain() == rendered.plain()) {
+        let mut current = self
+            .multivariant
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if current
+            .as_ref()
+            .is_some_and(|current| current.plain() == rendered.plain())
+        {
             return;
         }
         *current = Some(Arc::new(rendered));

@@ -125,8 +125,13 @@ impl Packager {
 
     /// Takes the next access unit, in order of arrival.
     pub fn push(&mut self, unit: AccessUnit, now: Now) {
-        let Some(gathering) = &mut self.gathering else { return self.push_live(unit, now) };
-        let has_key = gathering.units.iter().any(|unit| unit.track == Track::Video);
+        let Some(gathering) = &mut self.gathering else {
+            return self.push_live(unit, now);
+        };
+        let has_key = gathering
+            .units
+            .iter()
+            .any(|unit| unit.track == Track::Video);
         match unit.track {
             // A decoder cannot start here, so neither can a stream.
             Track::Video if !has_key && !unit.key => {
@@ -145,7 +150,10 @@ impl Packager {
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
     pub fn end(&mut self, now: Now) {
         if let Some(gathering) = &self.gathering
-            && gathering.units.iter().any(|unit| unit.track == Track::Video || self.configured.video.is_none())
+            && gathering
+                .units
+                .iter()
+                .any(|unit| unit.track == Track::Video || self.configured.video.is_none())
         {
             self.go_live(now);
         }
@@ -164,13 +172,19 @@ impl Packager {
     }
 
     fn go_live(&mut self, now: Now) {
-        let Some(Gathering { units, .. }) = self.gathering.take() else { return };
+        let Some(Gathering { units, .. }) = self.gathering.take() else {
+            return;
+        };
         let has = |track| units.iter().any(|unit| unit.track == track);
         let tracks = Tracks {
             video: self.configured.video.clone().filter(|_| has(Track::Video)),
             audio: self.configured.audio.clone().filter(|_| has(Track::Audio)),
         };
-        let start = units.iter().find(|unit| unit.track == Track::Video).or(units.first()).map(|unit| unit.pts);
+        let start = units
+            .iter()
+            .find(|unit| unit.track == Track::Video)
+            .or(units.first())
+            .map(|unit| unit.pts);
         self.muxer.set_tracks(tracks);
         for unit in units {
             // Sound from before the first picture has nothing to be heard with.
@@ -191,10 +205,16 @@ impl Packager {
             Track::Video if !listed && !unit.key => self.stats.dropped += 1,
             Track::Video => self.push_picture(unit, now),
             // New or changed sound starts with the next group of pictures, under a discontinuity.
-            Track::Audio if !listed && self.muxer.tracks().video.is_some() => self.stats.dropped += 1,
+            Track::Audio if !listed && self.muxer.tracks().video.is_some() => {
+                self.stats.dropped += 1
+            }
             Track::Audio if self.muxer.tracks().video.is_some() => {
                 self.audio.push(unit);
-                let held = self.audio.last().zip(self.audio.first()).map(|(last, first)| last.pts - first.pts);
+                let held = self
+                    .audio
+                    .last()
+                    .zip(self.audio.first())
+                    .map(|(last, first)| last.pts - first.pts);
                 if held.is_some_and(|held| held >= LONGEST_AUDIO_HOLD) {
                     self.flush_audio(now);
                 }
@@ -219,13 +239,19 @@ impl Packager {
             self.learn(&unit, now);
         }
         let interval = self.pictures.interval;
-        let cuts: Vec<Cut> =
-            self.cutters.iter().map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings)).collect();
+        let cuts: Vec<Cut> = self
+            .cutters
+            .iter()
+            .map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings))
+            .collect();
         if cuts.iter().any(|&cut| cut != Cut::No) {
             self.flush_audio_before(unit.pts, now);
             self.cut(&unit, &cuts, changed, now);
         }
-        let first_of_segment = self.cutters.iter().any(|cutter| cutter.segment().piece_count() == 0);
+        let first_of_segment = self
+            .cutters
+            .iter()
+            .any(|cutter| cutter.segment().piece_count() == 0);
         let mut bytes = Vec::new();
         if first_of_segment || unit.key && unit.track == Track::Video {
             // With tables at every key frame, a segment can start at each of them, whichever session it belongs to.
@@ -241,11 +267,19 @@ impl Packager {
 
     /// Starts the first segment.
     fn start_first(&mut self, unit: &AccessUnit, now: Now) {
-        let start = Start { date: self.clock.date(unit.pts), independent: unit.key, discontinuity: false };
+        let start = Start {
+            date: self.clock.date(unit.pts),
+            independent: unit.key,
+            discontinuity: false,
+        };
         let mut cutter = Cutter::new(unit.pts, start, now);
         // Audio is cut by time, and a configured value needs no learning: the playlist can be had at once.
         if unit.track == Track::Audio || self.settings.target_duration.is_some() {
-            cutter.open_for(Ticks::from_duration(self.settings.segment_duration), &self.settings, now);
+            cutter.open_for(
+                Ticks::from_duration(self.settings.segment_duration),
+                &self.settings,
+                now,
+            );
             self.output.add(cutter.session());
         }
         self.cutters.push(cutter);
@@ -255,8 +289,14 @@ impl Packager {
     fn learn(&mut self, unit: &AccessUnit, now: Now) {
         let mut opened = false;
         for cutter in &mut self.cutters {
-            let Some(gop) = cutter.note_key(unit.pts) else { continue };
-            if unit.track == Track::Video && !self.gop_warned && gop > self.settings.segment_duration * 3 / 2 && gop > LONG_GOP {
+            let Some(gop) = cutter.note_key(unit.pts) else {
+                continue;
+            };
+            if unit.track == Track::Video
+                && !self.gop_warned
+                && gop > self.settings.segment_duration * 3 / 2
+                && gop > LONG_GOP
+            {
                 self.gop_warned = true;
                 warn!(
                     seconds = gop.as_secs_f64(),
@@ -288,12 +328,22 @@ impl Packager {
                 cutter.open_for(LONGEST_TARGET, &self.settings, now);
                 self.output.add(cutter.session());
             }
-            let start = Start { date, independent: unit.key, discontinuity: changed || cut == Cut::Gap };
-            let end = if cut == Cut::Gap { self.pictures.end_before_gap } else { unit.pts };
+            let start = Start {
+                date,
+                independent: unit.key,
+                discontinuity: changed || cut == Cut::Gap,
+            };
+            let end = if cut == Cut::Gap {
+                self.pictures.end_before_gap
+            } else {
+                unit.pts
+            };
             if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
                 && duration >= Duration::from_millis(200)
             {
-                self.peak_bit_rate = self.peak_bit_rate.max((bits as f64 / duration.as_secs_f64()).ceil() as u64);
+                self.peak_bit_rate = self
+                    .peak_bit_rate
+                    .max((bits as f64 / duration.as_secs_f64()).ceil() as u64);
             }
         }
         self.retire_idle(now);
@@ -303,8 +353,13 @@ impl Packager {
     /// After a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
     /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
     fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
-        let Some(newest) = self.cutters.last() else { return };
-        if cuts.get(self.cutters.len() - 1) != Some(&Cut::Forced) || !newest.is_open() || newest.is_widest() {
+        let Some(newest) = self.cutters.last() else {
+            return;
+        };
+        if cuts.get(self.cutters.len() - 1) != Some(&Cut::Forced)
+            || !newest.is_open()
+            || newest.is_widest()
+        {
             return;
         }
         if !self.gop_warned {
@@ -316,7 +371,11 @@ impl Packager {
             );
         }
         let (key_pts, pieces) = newest.last_group();
-        let start = Start { date: self.clock.date(key_pts), independent: true, discontinuity: false };
+        let start = Start {
+            date: self.clock.date(key_pts),
+            independent: true,
+            discontinuity: false,
+        };
         let mut cutter = Cutter::new(key_pts, start, now);
         cutter.resume(pieces);
         self.cutters.push(cutter);
@@ -330,9 +389,13 @@ impl Packager {
         self.cutters.retain(|cutter| {
             let replaced = newest_open.is_some_and(|newest| index < newest);
             index += 1;
-            let idle = replaced && cutter.is_open() && cutter.session().idle(now.instant) > RETIRE_AFTER;
+            let idle =
+                replaced && cutter.is_open() && cutter.session().idle(now.instant) > RETIRE_AFTER;
             if idle {
-                debug!(session = cutter.session().id(), "a replaced playlist has no viewers left");
+                debug!(
+                    session = cutter.session().id(),
+                    "a replaced playlist has no viewers left"
+                );
                 cutter.end(end);
                 output.remove(cutter.session().id());
             }
@@ -344,7 +407,9 @@ impl Packager {
     fn tracks_change(&self) -> bool {
         let listed = self.muxer.tracks();
         let video = match (&listed.video, &self.configured.video) {
-            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(configured))) => !listed.same_format(configured),
+            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(configured))) => {
+                !listed.same_format(configured)
+            }
             (listed, configured) => listed.is_some() != configured.is_some(),
         };
         video || listed.audio != self.configured.audio
@@ -363,7 +428,9 @@ impl Packager {
 
     /// Sends the audio that belongs in front of a cut at `pts`.
     fn flush_audio_before(&mut self, pts: Ticks, now: Now) {
-        let (before, after) = std::mem::take(&mut self.audio).into_iter().partition(|unit: &AccessUnit| unit.pts < pts);
+        let (before, after) = std::mem::take(&mut self.audio)
+            .into_iter()
+            .partition(|unit: &AccessUnit| unit.pts < pts);
         self.audio = before;
         self.flush_audio(now);
         self.audio = after;
@@ -394,10 +461,16 @@ impl Packager {
             && self.muxer.tracks().video.as_ref() != Some(config)
         {
             // The same format with other parameter sets: no player needs to be told, but the bytes must follow.
-            let tracks = Tracks { video: Some(config.clone()), audio: self.muxer.tracks().audio.clone() };
+            let tracks = Tracks {
+                video: Some(config.clone()),
+                audio: self.muxer.tracks().audio.clone(),
+            };
             self.muxer.set_tracks(tracks);
         }
-        if let Err(error) = self.muxer.write(unit, unit.key && unit.track == Track::Video, bytes) {
+        if let Err(error) = self
+            .muxer
+            .write(unit, unit.key && unit.track == Track::Video, bytes)
+        {
             debug!(%error, "an access unit cannot be carried");
             self.stats.dropped += 1;
         }
@@ -409,7 +482,10 @@ impl Packager {
         }
         // The ring keeps pieces for many seconds; what the estimate reserved too much is given back here.
         bytes.shrink_to_fit();
-        let piece = Piece { bytes: Bytes::from(bytes), published: now.instant };
+        let piece = Piece {
+            bytes: Bytes::from(bytes),
+            published: now.instant,
+        };
         self.stats.pieces += 1;
         self.stats.bytes += piece.bytes.len() as u64;
         for cutter in &self.cutters {
@@ -418,7 +494,9 @@ impl Packager {
     }
 
     fn render_multivariant(&mut self) {
-        let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else { return };
+        let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else {
+            return;
+        };
         let elapsed = (self.pictures.end - cutter.start_pts()).as_seconds_f64();
         if self.peak_bit_rate == 0 && elapsed > 0.0 {
             self.peak_bit_rate = (cutter.segment().size() as f64 * 8.0 / elapsed).ceil() as u64;
@@ -428,27 +506,53 @@ impl Packager {
         let variant = Variant {
             uri: media_name(cutter.session().id()),
             bandwidth: self.peak_bit_rate.max(1),
-            average_bandwidth: cutter.average_bit_rate().unwrap_or(self.peak_bit_rate).max(1),
-            codecs: codecs.chain(tracks.audio.iter().map(AudioConfig::codec_string)).collect(),
+            average_bandwidth: cutter
+                .average_bit_rate()
+                .unwrap_or(self.peak_bit_rate)
+                .max(1),
+            codecs: codecs
+                .chain(tracks.audio.iter().map(AudioConfig::codec_string))
+                .collect(),
             resolution: tracks.video.as_ref().map(VideoConfig::resolution),
-            frame_rate: tracks.video.as_ref().and_then(|_| self.pictures.frame_rate()),
+            frame_rate: tracks
+                .video
+                .as_ref()
+                .and_then(|_| self.pictures.frame_rate()),
         };
-        self.output.set_multivariant(Rendered::new(Multivariant { variants: vec![variant] }.render(cutter.is_independent())));
+        self.output.set_multivariant(Rendered::new(
+            Multivariant {
+                variants: vec![variant],
+            }
+            .render(cutter.is_independent()),
+        ));
     }
 
     fn audio_frame(&self) -> Ticks {
-        let (samples, rate) = self.muxer.tracks().audio.as_ref().map_or((1024, 44_100), AudioConfig::frame);
+        let (samples, rate) = self
+            .muxer
+            .tracks()
+            .audio
+            .as_ref()
+            .map_or((1024, 44_100), AudioConfig::frame);
         Ticks::new(i64::from(samples) * Ticks::PER_SECOND / i64::from(rate.max(1)))
     }
 }
 
 impl Gathering {
     fn complete(&self, configured: &Tracks, now: Instant) -> bool {
-        let waited = |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
+        let waited =
+            |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
         match (waited(self.first_video), waited(self.first_audio)) {
             (Some(_), Some(_)) => true,
             (Some(video), None) => video >= AUDIO_WAIT,
-            (None, Some(audio)) => audio >= if configured.video.is_some() { KEY_FRAME_WAIT } else { VIDEO_WAIT },
+            (None, Some(audio)) => {
+                audio
+                    >= if configured.video.is_some() {
+                        KEY_FRAME_WAIT
+                    } else {
+                        VIDEO_WAIT
+                    }
+            }
             (None, None) => false,
         }
     }
@@ -466,11 +570,14 @@ struct DateClock {
 
 impl DateClock {
     fn note(&mut self, pts: Ticks, wall: SystemTime, restart: bool) {
-        let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+        let wall = wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros() as i64;
         let seen = wall - pts.get() * 100 / 9;
         self.origin = Some(match self.origin {
             Some(origin) if !restart && (seen - origin).abs() < DATE_STEP => {
-                origin + ((seen - origin) / 64).clamp(-DATE_SLEW, DATE_SLEW)
+                origin + ((seen - origin) / 256).clamp(-DATE_SLEW, DATE_SLEW)
             }
             _ => seen,
         });
@@ -502,7 +609,8 @@ impl PictureClock {
     /// Notes an access unit. True if media is missing in front of it.
     fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) -> bool {
         let step = self.last_dts.map(|last| unit.dts - last);
-        let gap = step.is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
+        let gap = step
+            .is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
         if unit.track == Track::Audio {
             self.interval = audio_frame;
         } else if let Some(step) = step.filter(|_| !gap) {
@@ -510,7 +618,12 @@ impl PictureClock {
         }
         self.last_dts = Some(unit.dts);
         self.end_before_gap = self.end;
-        self.end = if self.end == Ticks::ZERO { unit.pts } else { self.end }.max(unit.pts + self.interval);
+        self.end = if self.end == Ticks::ZERO {
+            unit.pts
+        } else {
+            self.end
+        }
+        .max(unit.pts + self.interval);
         if unit.key {
             if self.group.0 > 0 {
                 self.last_group = Some((self.group.0, unit.pts - self.group_start));
@@ -526,8 +639,14 @@ impl PictureClock {
     fn frame_rate(&self) -> Option<f64> {
         let (pictures, time) = self.last_group.filter(|&(_, time)| time > Ticks::ZERO)?;
         let measured = f64::from(pictures) / time.as_seconds_f64();
-        let standard = STANDARD_RATES.iter().min_by(|a, b| (*a - measured).abs().total_cmp(&(*b - measured).abs()))?;
-        Some(if (standard - measured).abs() / measured < 0.0015 { *standard } else { measured })
+        let standard = STANDARD_RATES
+            .iter()
+            .min_by(|a, b| (*a - measured).abs().total_cmp(&(*b - measured).abs()))?;
+        Some(if (standard - measured).abs() / measured < 0.0015 {
+            *standard
+        } else {
+            measured
+        })
     }
 }
 
@@ -578,7 +697,7 @@ pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
 /// Microseconds off beyond which the wall clock or the publisher has really jumped.
 const DATE_STEP: i64 = 1_000_000;
 /// Microseconds of correction per access unit.
-const DATE_SLEW: i64 = 500;
+const DATE_SLEW: i64 = 100;
 
 #[cfg(test)]
 mod tests;

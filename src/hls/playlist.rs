@@ -72,9 +72,21 @@ impl Media {
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(256 + 128 * self.segments.len());
         text.push_str("#EXTM3U\n#EXT-X-VERSION:3\n");
-        line(&mut text, format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration));
-        line(&mut text, format_args!("#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence));
-        line(&mut text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence));
+        line(
+            &mut text,
+            format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
+        );
+        line(
+            &mut text,
+            format_args!("#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence),
+        );
+        line(
+            &mut text,
+            format_args!(
+                "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
+                self.discontinuity_sequence
+            ),
+        );
         if self.independent_segments {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
@@ -82,8 +94,18 @@ impl Media {
             if segment.discontinuity {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
-            line(&mut text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)));
-            line(&mut text, format_args!("#EXTINF:{:.5},\n{}", segment.duration.as_secs_f64(), segment.uri));
+            line(
+                &mut text,
+                format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)),
+            );
+            line(
+                &mut text,
+                format_args!(
+                    "#EXTINF:{:.5},\n{}",
+                    segment.duration.as_secs_f64(),
+                    segment.uri
+                ),
+            );
         }
         if self.ended {
             text.push_str("#EXT-X-ENDLIST\n");
@@ -129,7 +151,10 @@ pub struct Rendered {
 impl Rendered {
     /// Takes the text over.
     pub fn new(text: String) -> Self {
-        Self { plain: Bytes::from(text), gzip: OnceLock::new() }
+        Self {
+            plain: Bytes::from(text),
+            gzip: OnceLock::new(),
+        }
     }
 
     /// The text.
@@ -140,7 +165,8 @@ impl Rendered {
     /// The text as a gzip file (RFC 1952).
     pub fn gzip(&self) -> &Bytes {
         self.gzip.get_or_init(|| {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             // Writing into a vector cannot fail.
             let _ = encoder.write_all(&self.plain);
             Bytes::from(encoder.finish().unwrap_or_default())
@@ -150,8 +176,12 @@ impl Rendered {
 
 /// ISO 8601 with milliseconds, UTC: `2026-01-31T23:59:59.125Z`. Times before 1970 come out as 1970.
 pub fn iso8601(time: SystemTime) -> String {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_micros(500);
-    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let since_epoch =
+        time.duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_micros(500);
+    let (days, seconds) = (
+        since_epoch.as_secs() / 86_400,
+        since_epoch.as_secs() % 86_400,
+    );
     let (year, month, day) = civil_date(days);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
@@ -167,13 +197,23 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that the leap day is a year's last and 400 years are one period.
     let days = days + 719_468;
     let (period, day_of_period) = (days / 146_097, days % 146_097);
-    let year_of_period =
-        (day_of_period - day_of_period / 1_460 + day_of_period / 36_524 - day_of_period / 146_096) / 365;
-    let day_of_year = day_of_period - (365 * year_of_period + year_of_period / 4 - year_of_period / 100);
+    let year_of_period = (day_of_period - day_of_period / 1_460 + day_of_period / 36_524
+        - day_of_period / 146_096)
+        / 365;
+    let day_of_year =
+        day_of_period - (365 * year_of_period + year_of_period / 4 - year_of_period / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (period * 400 + year_of_period + u64::from(month <= 2), month, day)
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (
+        period * 400 + year_of_period + u64::from(month <= 2),
+        month,
+        day,
+    )
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -202,7 +242,9 @@ mod tests {
         use std::io::Read;
         let rendered = Rendered::new("#EXTM3U\n".repeat(20));
         let mut text = String::new();
-        flate2::read::GzDecoder::new(&rendered.gzip()[..]).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(&rendered.gzip()[..])
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text.as_bytes(), &rendered.plain()[..]);
         assert_eq!(rendered.gzip().as_ptr(), rendered.gzip().as_ptr());
     }
@@ -224,7 +266,11 @@ mod tests {
             ended: false,
         };
         assert_eq!(playlist.render(), include_str!("testdata/early.m3u8"));
-        let ended = Media { ended: true, segments: playlist.segments[..2].to_vec(), ..playlist };
+        let ended = Media {
+            ended: true,
+            segments: playlist.segments[..2].to_vec(),
+            ..playlist
+        };
         assert_eq!(ended.render(), include_str!("testdata/ended.m3u8"));
     }
 
@@ -238,8 +284,18 @@ mod tests {
             resolution: Some((1280, 720)),
             frame_rate: Some(29.97),
         };
-        let audio = Variant { resolution: None, frame_rate: None, codecs: vec!["mp4a.40.2".to_owned()], ..variant.clone() };
-        let playlist = Multivariant { variants: vec![variant, audio] };
-        assert_eq!(playlist.render(true), include_str!("testdata/multivariant.m3u8"));
+        let audio = Variant {
+            resolution: None,
+            frame_rate: None,
+            codecs: vec!["mp4a.40.2".to_owned()],
+            ..variant.clone()
+        };
+        let playlist = Multivariant {
+            variants: vec![variant, audio],
+        };
+        assert_eq!(
+            playlist.render(true),
+            include_str!("testdata/multivariant.m3u8")
+        );
     }
 }

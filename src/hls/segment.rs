@@ -104,12 +104,18 @@ impl Segment {
     pub fn append(&self, piece: Piece) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
         if self.state() > State::Growing {
-            debug_assert!(false, "a piece for segment {} that has ended", self.sequence);
+            debug_assert!(
+                false,
+                "a piece for segment {} that has ended",
+                self.sequence
+            );
             return;
         }
-        self.size.fetch_add(piece.bytes.len() as u64, Ordering::Release);
+        self.size
+            .fetch_add(piece.bytes.len() as u64, Ordering::Release);
         pieces.push(piece);
-        self.progress.store(pack(pieces.len(), State::Growing), Ordering::Release);
+        self.progress
+            .store(pack(pieces.len(), State::Growing), Ordering::Release);
         drop(pieces);
         self.growth.wake_all();
     }
@@ -123,7 +129,8 @@ impl Segment {
             State::Finished | State::Withdrawn => return,
         };
         pieces.shrink_to_fit();
-        self.progress.store(pack(pieces.len(), state), Ordering::Release);
+        self.progress
+            .store(pack(pieces.len(), state), Ordering::Release);
         drop(pieces);
         self.growth.wake_all();
         self.completion.wake_all();
@@ -133,7 +140,11 @@ impl Segment {
     pub fn read(&self, cursor: &mut usize, limit: usize, out: &mut impl Extend<Piece>) -> Read {
         let progress = self.progress.load(Ordering::Acquire);
         if *cursor >= pieces_of(progress) {
-            return if state_of(progress) > State::Growing { Read::End } else { Read::Wait };
+            return if state_of(progress) > State::Growing {
+                Read::End
+            } else {
+                Read::Wait
+            };
         }
         let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
         let end = pieces.len().min(cursor.saturating_add(limit));
@@ -146,7 +157,12 @@ impl Segment {
     pub fn pieces(&self, range: std::ops::Range<usize>) -> Vec<Bytes> {
         let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
         let end = range.end.min(pieces.len());
-        pieces.get(range.start..end).unwrap_or_default().iter().map(|piece| piece.bytes.clone()).collect()
+        pieces
+            .get(range.start..end)
+            .unwrap_or_default()
+            .iter()
+            .map(|piece| piece.bytes.clone())
+            .collect()
     }
 }
 
@@ -172,7 +188,10 @@ mod tests {
     use super::*;
 
     fn piece(bytes: &'static [u8]) -> Piece {
-        Piece { bytes: Bytes::from_static(bytes), published: Instant::now() }
+        Piece {
+            bytes: Bytes::from_static(bytes),
+            published: Instant::now(),
+        }
     }
 
     #[test]
@@ -187,7 +206,12 @@ mod tests {
         assert_eq!(segment.read(&mut cursor, 8, &mut seen), Read::Wait);
         segment.end();
         assert_eq!(segment.read(&mut cursor, 8, &mut seen), Read::End);
-        assert_eq!(seen.iter().map(|piece| &piece.bytes[..]).collect::<Vec<_>>(), [b"one", b"two"]);
+        assert_eq!(
+            seen.iter()
+                .map(|piece| &piece.bytes[..])
+                .collect::<Vec<_>>(),
+            [b"one", b"two"]
+        );
         assert_eq!((segment.state(), segment.size()), (State::Finished, 6));
     }
 

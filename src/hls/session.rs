@@ -76,9 +76,20 @@ struct Entry {
 
 impl Session {
     /// Opens a session on a segment that is growing already. `expected` is the duration to announce.
-    pub fn open(id: String, settings: Settings, growing: Arc<Segment>, start: Start, expected: Duration, now: Instant) -> Self {
+    pub fn open(
+        id: String,
+        settings: Settings,
+        growing: Arc<Segment>,
+        start: Start,
+        expected: Duration,
+        now: Instant,
+    ) -> Self {
         let mut window = Window {
-            entries: VecDeque::from([Entry { segment: growing, start, duration: expected }]),
+            entries: VecDeque::from([Entry {
+                segment: growing,
+                start,
+                duration: expected,
+            }]),
             listed: 0,
             growing: 0,
             discontinuities: 0,
@@ -124,7 +135,10 @@ impl Session {
         let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
         let first = window.entries.front()?.segment.sequence();
         let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
-        window.entries.get(index).map(|entry| Arc::clone(&entry.segment))
+        window
+            .entries
+            .get(index)
+            .map(|entry| Arc::clone(&entry.segment))
     }
 
     /// Notes that the playlist has been asked for.
@@ -141,7 +155,10 @@ impl Session {
 
     /// Bytes held by finished segments.
     pub fn bytes(&self) -> u64 {
-        self.window.read().unwrap_or_else(PoisonError::into_inner).bytes
+        self.window
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes
     }
 
     /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended.
@@ -175,19 +192,31 @@ impl Session {
         if window.ended {
             return;
         }
-        let grew = window.entries.get(window.growing).is_some_and(|entry| entry.segment.size() > 0);
+        let grew = window
+            .entries
+            .get(window.growing)
+            .is_some_and(|entry| entry.segment.size() > 0);
         let mut over = Vec::new();
         if grew {
             over.extend(window.finish_growing(duration));
         }
         let first_withdrawn = window.growing;
-        over.extend(window.entries.drain(first_withdrawn..).map(|entry| entry.segment));
+        over.extend(
+            window
+                .entries
+                .drain(first_withdrawn..)
+                .map(|entry| entry.segment),
+        );
         window.ended = true;
         self.publish(window, over);
     }
 
     /// Renders the changed window, then tells those who wait: the ended segments' readers and the playlist's.
-    fn publish(&self, window: std::sync::RwLockWriteGuard<'_, Window>, ended: impl IntoIterator<Item = Arc<Segment>>) {
+    fn publish(
+        &self,
+        window: std::sync::RwLockWriteGuard<'_, Window>,
+        ended: impl IntoIterator<Item = Arc<Segment>>,
+    ) {
         let rendered = Arc::new(window.render(&self.id, &self.settings));
         drop(window);
         *self.media.write().unwrap_or_else(PoisonError::into_inner) = rendered;
@@ -202,11 +231,21 @@ impl Window {
     /// Makes sure that `count` pending segments follow the growing one.
     fn announce(&mut self, count: usize) {
         while self.entries.len() < self.growing + 1 + count {
-            let Some(last) = self.entries.back() else { return };
-            let start = Start { date: last.start.date + last.duration, independent: true, discontinuity: false };
+            let Some(last) = self.entries.back() else {
+                return;
+            };
+            let start = Start {
+                date: last.start.date + last.duration,
+                independent: true,
+                discontinuity: false,
+            };
             let segment = Arc::new(Segment::pending(last.segment.sequence() + 1));
             let duration = last.duration;
-            self.entries.push_back(Entry { segment, start, duration });
+            self.entries.push_back(Entry {
+                segment,
+                start,
+                duration,
+            });
         }
     }
 
@@ -224,17 +263,28 @@ impl Window {
     /// Moves the start of the playlist up to `index`, never back.
     fn list_from(&mut self, index: usize) {
         while self.listed < index {
-            self.discontinuities += u64::from(self.entries.get(self.listed).is_some_and(|entry| entry.start.discontinuity));
+            self.discontinuities += u64::from(
+                self.entries
+                    .get(self.listed)
+                    .is_some_and(|entry| entry.start.discontinuity),
+            );
             self.listed += 1;
         }
     }
 
     /// Drops unlisted entries that are older or more than is to be kept.
     fn evict(&mut self, settings: &Settings) {
-        let mut unlisted: Duration = self.entries.range(..self.listed).map(|entry| entry.duration).sum();
-        while self.listed > 0 && (unlisted > settings.retain || self.bytes > settings.retain_bytes) {
+        let mut unlisted: Duration = self
+            .entries
+            .range(..self.listed)
+            .map(|entry| entry.duration)
+            .sum();
+        while self.listed > 0 && (unlisted > settings.retain || self.bytes > settings.retain_bytes)
+        {
             // An entry goes when what is left without it still spans the time to keep, or the bytes are too many.
-            let Some(oldest) = self.entries.front() else { return };
+            let Some(oldest) = self.entries.front() else {
+                return;
+            };
             if self.bytes <= settings.retain_bytes && unlisted - oldest.duration < settings.retain {
                 return;
             }
@@ -261,7 +311,10 @@ impl Window {
             target_duration: settings.target_duration,
             discontinuity_sequence: self.discontinuities,
             independent_segments: self.independent,
-            media_sequence: self.entries.get(self.listed).map_or(0, |entry| entry.segment.sequence()),
+            media_sequence: self
+                .entries
+                .get(self.listed)
+                .map_or(0, |entry| entry.segment.sequence()),
             segments,
             ended: self.ended,
         };
@@ -283,7 +336,9 @@ pub fn segment_name(id: &str, sequence: u64) -> String {
 pub fn parse_segment_name(name: &str) -> Option<(&str, u64)> {
     let (id, sequence) = name.strip_suffix(".ts")?.rsplit_once('-')?;
     // One spelling a segment: `+7` and `07` are not names we gave.
-    if sequence.len() > 1 && sequence.starts_with('0') || !sequence.bytes().all(|byte| byte.is_ascii_digit()) {
+    if sequence.len() > 1 && sequence.starts_with('0')
+        || !sequence.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     Some((id, sequence.parse().ok()?))
@@ -291,7 +346,10 @@ pub fn parse_segment_name(name: &str) -> Option<(&str, u64)> {
 
 /// An identifier for a session opened now: the time in base 36, so unique over restarts of the server too.
 pub fn session_id(opened: SystemTime) -> String {
-    let mut rest = opened.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let mut rest = opened
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
     let mut digits = Vec::new();
     while rest > 0 || digits.is_empty() {
         digits.push(char::from_digit((rest % 36) as u32, 36).unwrap_or('0'));
@@ -303,7 +361,9 @@ pub fn session_id(opened: SystemTime) -> String {
 /// The media sequence number a session starts with. It comes from the clock, four to a second, so that numbers never go back over a
 /// restart as long as segments last a quarter of a second on average (the least `--segment-duration`).
 pub fn first_sequence(now: SystemTime) -> u64 {
-    let since = now.duration_since(UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH)).unwrap_or_default();
+    let since = now
+        .duration_since(UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH))
+        .unwrap_or_default();
     since.as_millis() as u64 / 250
 }
 

@@ -25,7 +25,13 @@ pub struct ResponseBody(Kind);
 enum Kind {
     Whole(Option<Pieces>),
     /// `waited`: the viewer had everything there was, so the next piece's way to it can be measured.
-    Growing { segment: Arc<Segment>, cursor: usize, subscription: Subscription, meter: Arc<Meter>, waited: bool },
+    Growing {
+        segment: Arc<Segment>,
+        cursor: usize,
+        subscription: Subscription,
+        meter: Arc<Meter>,
+        waited: bool,
+    },
 }
 
 impl ResponseBody {
@@ -48,7 +54,13 @@ impl ResponseBody {
     /// A segment from its first byte, followed until it ends. `meter` learns when each piece came.
     pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>) -> Self {
         let subscription = segment.growth().subscribe();
-        Self(Kind::Growing { segment, cursor: 0, subscription, meter, waited: false })
+        Self(Kind::Growing {
+            segment,
+            cursor: 0,
+            subscription,
+            meter,
+            waited: false,
+        })
     }
 }
 
@@ -56,10 +68,19 @@ impl Body for ResponseBody {
     type Data = Pieces;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Pieces>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Pieces>, Infallible>>> {
         match &mut self.get_mut().0 {
             Kind::Whole(pieces) => Poll::Ready(pieces.take().map(|pieces| Ok(Frame::data(pieces)))),
-            Kind::Growing { segment, cursor, subscription, meter, waited } => {
+            Kind::Growing {
+                segment,
+                cursor,
+                subscription,
+                meter,
+                waited,
+            } => {
                 // Register before looking, else a piece that comes in between wakes nobody.
                 subscription.register(context);
                 let mut batch = Batch::default();
@@ -70,7 +91,8 @@ impl Body for ResponseBody {
                     }
                     Read::End => Poll::Ready(None),
                     Read::Pieces => {
-                        if let Some(published) = batch.published.filter(|_| std::mem::take(waited)) {
+                        if let Some(published) = batch.published.filter(|_| std::mem::take(waited))
+                        {
                             meter.yielded(published);
                         }
                         Poll::Ready(Some(Ok(Frame::data(batch.pieces))))
@@ -86,7 +108,11 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(pieces) => SizeHint::with_exact(pieces.as_ref().map_or(0, |pieces| pieces.remaining() as u64)),
+            Kind::Whole(pieces) => SizeHint::with_exact(
+                pieces
+                    .as_ref()
+                    .map_or(0, |pieces| pieces.remaining() as u64),
+            ),
             Kind::Growing { .. } => SizeHint::default(),
         }
     }
@@ -105,7 +131,11 @@ impl Pieces {
     fn new(mut pieces: Vec<Bytes>) -> Self {
         let remaining = pieces.iter().map(Bytes::len).sum();
         pieces.reverse();
-        let mut pieces = Self { first: Bytes::new(), rest: pieces, remaining };
+        let mut pieces = Self {
+            first: Bytes::new(),
+            rest: pieces,
+            remaining,
+        };
         pieces.refill();
         pieces
     }
@@ -139,8 +169,14 @@ impl Buf for Pieces {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let blocks = std::iter::once(&self.first).chain(self.rest.iter().rev()).filter(|block| !block.is_empty());
-        slices.iter_mut().zip(blocks).map(|(slice, block)| *slice = IoSlice::new(block)).count()
+        let blocks = std::iter::once(&self.first)
+            .chain(self.rest.iter().rev())
+            .filter(|block| !block.is_empty());
+        slices
+            .iter_mut()
+            .zip(blocks)
+            .map(|(slice, block)| *slice = IoSlice::new(block))
+            .count()
     }
 }
 
@@ -166,7 +202,11 @@ impl Extend<Piece> for Batch {
             })
             .collect();
         rest.reverse();
-        self.pieces = Pieces { first: first.bytes, rest, remaining };
+        self.pieces = Pieces {
+            first: first.bytes,
+            rest,
+            remaining,
+        };
         self.published = Some(published);
     }
 }
@@ -179,7 +219,11 @@ mod tests {
     use super::*;
 
     fn pieces() -> Pieces {
-        Pieces::new(["", "ab", "", "cde", "f"].map(|text| Bytes::from_static(text.as_bytes())).into())
+        Pieces::new(
+            ["", "ab", "", "cde", "f"]
+                .map(|text| Bytes::from_static(text.as_bytes()))
+                .into(),
+        )
     }
 
     #[test]
@@ -201,7 +245,10 @@ mod tests {
             rest.advance(start);
             let mut slices = [IoSlice::new(&[]); 8];
             let count = rest.chunks_vectored(&mut slices);
-            let seen: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            let seen: Vec<u8> = slices[..count]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
             assert_eq!(seen, b"abcdef"[start..]);
             assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
         }

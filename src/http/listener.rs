@@ -21,7 +21,12 @@ use crate::net;
 
 /// Accepts connections until `shutdown`, then lets those that are being answered finish. The caller bounds how long it waits for
 /// `tasks`.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: TaskTracker, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
@@ -70,7 +75,11 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, tasks: TaskTrac
 
 async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken) {
     let connection = service.connect();
-    let io = TokioIo::new(MeteredIo::new(stream, Arc::clone(&connection.meter), STALL_TIMEOUT));
+    let io = TokioIo::new(MeteredIo::new(
+        stream,
+        Arc::clone(&connection.meter),
+        STALL_TIMEOUT,
+    ));
     let answer = service_fn(|request| {
         let (service, connection) = (&service, &connection);
         async move { Ok::<_, Infallible>(service.answer(connection, &request).await) }
@@ -92,7 +101,11 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: Ca
     if let Err(error) = result {
         debug!(%error, "a viewer's connection ended");
         if error.is_parse_too_large() || error.is_timeout() {
-            service.metrics.limit(if error.is_timeout() { "header_time" } else { "header_size" });
+            service.metrics.limit(if error.is_timeout() {
+                "header_time"
+            } else {
+                "header_size"
+            });
         }
     }
 }

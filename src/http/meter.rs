@@ -27,13 +27,18 @@ pub struct Meter {
 impl Meter {
     /// A meter of a connection that starts now.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, origin: Instant::now(), waiting: AtomicU64::new(0) }
+        Self {
+            metrics,
+            origin: Instant::now(),
+            waiting: AtomicU64::new(0),
+        }
     }
 
     /// A piece published at `published` is on its way to the socket.
     pub fn yielded(&self, published: Instant) {
         let since = published.saturating_duration_since(self.origin);
-        self.waiting.store(since.as_nanos() as u64 + 1, Ordering::Relaxed);
+        self.waiting
+            .store(since.as_nanos() as u64 + 1, Ordering::Relaxed);
     }
 
     fn written(&self, bytes: usize) {
@@ -41,7 +46,9 @@ impl Meter {
         let waiting = self.waiting.swap(0, Ordering::Relaxed);
         if waiting > 0 {
             let since = self.origin.elapsed().as_nanos() as u64;
-            self.metrics.delivery_latency.observe(since.saturating_sub(waiting - 1) as f64 / 1e9);
+            self.metrics
+                .delivery_latency
+                .observe(since.saturating_sub(waiting - 1) as f64 / 1e9);
         }
     }
 }
@@ -58,11 +65,20 @@ pub struct MeteredIo<T> {
 impl<T> MeteredIo<T> {
     /// Wraps a socket.
     pub fn new(inner: T, meter: Arc<Meter>, stall_timeout: Duration) -> Self {
-        Self { inner, meter, stall_timeout, stalled: None }
+        Self {
+            inner,
+            meter,
+            stall_timeout,
+            stalled: None,
+        }
     }
 
     /// Closes the measurement of a write, or starts or checks the stall timer of one that waits.
-    fn wrote(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn wrote(
+        &mut self,
+        result: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Ok(bytes)) => {
                 self.stalled = None;
@@ -72,23 +88,36 @@ impl<T> MeteredIo<T> {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 let timeout = self.stall_timeout;
-                let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                let stalled = self
+                    .stalled
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
                 ready!(stalled.as_mut().poll(context));
                 self.meter.metrics.limit("viewer_stalled");
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the viewer has stopped reading")))
+                Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the viewer has stopped reading",
+                )))
             }
         }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for MeteredIo<T> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredIo<T> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.wrote(result, context)
     }

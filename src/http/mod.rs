@@ -73,29 +73,47 @@ enum Target<'a> {
 impl Service {
     /// A service of these streams.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: Settings) -> Self {
-        Self { registry, metrics, settings }
+        Self {
+            registry,
+            metrics,
+            settings,
+        }
     }
 
     /// State for a new connection.
     pub fn connect(&self) -> Connection {
-        Connection { meter: Arc::new(Meter::new(Arc::clone(&self.metrics))), viewer: Mutex::new(None) }
+        Connection {
+            meter: Arc::new(Meter::new(Arc::clone(&self.metrics))),
+            viewer: Mutex::new(None),
+        }
     }
 
     /// Answers a request.
-    pub async fn answer<B>(&self, connection: &Connection, request: &Request<B>) -> Response<ResponseBody> {
+    pub async fn answer<B>(
+        &self,
+        connection: &Connection,
+        request: &Request<B>,
+    ) -> Response<ResponseBody> {
         let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
         let target = Target::parse(request.uri().path());
         let kind = target.kind();
         let response = match *request.method() {
-            _ if request.uri().path().len() > MAX_PATH => {
-                respond.error(StatusCode::URI_TOO_LONG, "the path is longer than any that this server gives out")
+            _ if request.uri().path().len() > MAX_PATH => respond.error(
+                StatusCode::URI_TOO_LONG,
+                "the path is longer than any that this server gives out",
+            ),
+            Method::GET | Method::HEAD => {
+                self.get(connection, request.headers(), target, &respond)
+                    .await
             }
-            Method::GET | Method::HEAD => self.get(connection, request.headers(), target, &respond).await,
             Method::OPTIONS => respond.options(),
             _ => respond.not_allowed(),
         };
         let status = response.status().as_u16();
-        self.metrics.http_requests.get_or_create(&metrics::Request { kind, status }).inc();
+        self.metrics
+            .http_requests
+            .get_or_create(&metrics::Request { kind, status })
+            .inc();
         response
     }
 
@@ -107,7 +125,9 @@ impl Service {
         respond: &Responder<'_>,
     ) -> Response<ResponseBody> {
         match target {
-            Target::Index if status::wants_json(headers) => status::streams(&self.registry, respond),
+            Target::Index if status::wants_json(headers) => {
+                status::streams(&self.registry, respond)
+            }
             Target::Index => status::index(&self.registry, respond),
             Target::Streams => status::streams(&self.registry, respond),
             Target::Metrics => {
@@ -129,7 +149,10 @@ impl Service {
             Target::Segment(name, id, sequence) => match self.registry.find(name) {
                 Some(stream) => {
                     connection.plays(&stream);
-                    let segment = stream.output().session(id).and_then(|session| session.segment(sequence));
+                    let segment = stream
+                        .output()
+                        .session(id)
+                        .and_then(|session| session.segment(sequence));
                     match segment {
                         Some(segment) => serve_segment(segment, connection, headers, respond),
                         None => respond.error(
@@ -140,9 +163,10 @@ impl Service {
                 }
                 None => unknown_stream(respond),
             },
-            Target::Unknown => {
-                respond.error(StatusCode::NOT_FOUND, "nothing is here; a stream is at /APP/NAME/playlist.m3u8")
-            }
+            Target::Unknown => respond.error(
+                StatusCode::NOT_FOUND,
+                "nothing is here; a stream is at /APP/NAME/playlist.m3u8",
+            ),
         }
     }
 
@@ -150,8 +174,15 @@ impl Service {
     fn gather(&self) {
         let streams = self.registry.list();
         self.metrics.streams.set(streams.len() as i64);
-        self.metrics.viewers.set(streams.iter().map(|stream| stream.viewers() as i64).sum());
-        self.metrics.ring_bytes.set(streams.iter().map(|stream| stream.ring_bytes() as i64).sum());
+        self.metrics
+            .viewers
+            .set(streams.iter().map(|stream| stream.viewers() as i64).sum());
+        self.metrics.ring_bytes.set(
+            streams
+                .iter()
+                .map(|stream| stream.ring_bytes() as i64)
+                .sum(),
+        );
     }
 }
 
@@ -159,7 +190,10 @@ impl Connection {
     /// Counts this connection as a viewer of `stream`, and of no other.
     fn plays(&self, stream: &Arc<Stream>) {
         let mut viewer = self.viewer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !viewer.as_ref().is_some_and(|viewer| Arc::ptr_eq(viewer.stream(), stream)) {
+        if !viewer
+            .as_ref()
+            .is_some_and(|viewer| Arc::ptr_eq(viewer.stream(), stream))
+        {
             *viewer = Some(stream.join());
         }
     }
@@ -175,7 +209,9 @@ impl<'a> Target<'a> {
             "healthz" => return Self::Health,
             _ => {}
         }
-        let Some((name, file)) = path.rsplit_once('/') else { return Self::Unknown };
+        let Some((name, file)) = path.rsplit_once('/') else {
+            return Self::Unknown;
+        };
         if file == "playlist.m3u8" {
             Self::Multivariant(name)
         } else if let Some(id) = file.strip_suffix(".m3u8") {
@@ -199,7 +235,11 @@ impl<'a> Target<'a> {
 }
 
 /// The multivariant playlist, waited for while a stream that has begun is not yet playable.
-async fn multivariant(stream: &Stream, headers: &HeaderMap, respond: &Responder<'_>) -> Response<ResponseBody> {
+async fn multivariant(
+    stream: &Stream,
+    headers: &HeaderMap,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
     let output = stream.output();
     let ready = output.updates().wait_for(|| {
         let playlist = output.multivariant();
@@ -207,26 +247,50 @@ async fn multivariant(stream: &Stream, headers: &HeaderMap, respond: &Responder<
     });
     match tokio::time::timeout(START_WAIT, ready).await {
         Ok(Some(rendered)) => playlist_response(&rendered, headers, respond),
-        Ok(None) => respond.error(StatusCode::NOT_FOUND, "the stream ended before it could be played"),
-        Err(_) => respond.retry_later("the publisher is connected but has sent nothing that can be played yet"),
+        Ok(None) => respond.error(
+            StatusCode::NOT_FOUND,
+            "the stream ended before it could be played",
+        ),
+        Err(_) => respond
+            .retry_later("the publisher is connected but has sent nothing that can be played yet"),
     }
 }
 
-fn media(stream: &Stream, id: &str, headers: &HeaderMap, respond: &Responder<'_>) -> Response<ResponseBody> {
+fn media(
+    stream: &Stream,
+    id: &str,
+    headers: &HeaderMap,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
     match stream.output().session(id) {
         Some(session) => {
             session.touch(Instant::now());
             playlist_response(&session.media(), headers, respond)
         }
-        None => respond.error(StatusCode::NOT_FOUND, "no such media playlist; start from playlist.m3u8"),
+        None => respond.error(
+            StatusCode::NOT_FOUND,
+            "no such media playlist; start from playlist.m3u8",
+        ),
     }
 }
 
-fn playlist_response(rendered: &Rendered, headers: &HeaderMap, respond: &Responder<'_>) -> Response<ResponseBody> {
+fn playlist_response(
+    rendered: &Rendered,
+    headers: &HeaderMap,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
     if response::accepts_gzip(headers) {
-        respond.gzip(playlist::CONTENT_TYPE, Cache::Never, rendered.gzip().clone())
+        respond.gzip(
+            playlist::CONTENT_TYPE,
+            Cache::Never,
+            rendered.gzip().clone(),
+        )
     } else {
-        respond.full(playlist::CONTENT_TYPE, Cache::Never, rendered.plain().clone())
+        respond.full(
+            playlist::CONTENT_TYPE,
+            Cache::Never,
+            rendered.plain().clone(),
+        )
     }
 }
 
@@ -238,22 +302,27 @@ fn serve_segment(
 ) -> Response<ResponseBody> {
     match segment.state() {
         // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
-        State::Pending | State::Growing => {
-            respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-                ResponseBody::growing(segment, Arc::clone(&connection.meter))
-            })
-        }
-        State::Finished => {
-            respond.ranged(SEGMENT_TYPE, Cache::Immutable, segment.pieces(0..usize::MAX), headers)
-        }
-        State::Withdrawn => {
-            respond.error(StatusCode::NOT_FOUND, "the stream ended before this segment")
-        }
+        State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
+            ResponseBody::growing(segment, Arc::clone(&connection.meter))
+        }),
+        State::Finished => respond.ranged(
+            SEGMENT_TYPE,
+            Cache::Immutable,
+            segment.pieces(0..usize::MAX),
+            headers,
+        ),
+        State::Withdrawn => respond.error(
+            StatusCode::NOT_FOUND,
+            "the stream ended before this segment",
+        ),
     }
 }
 
 fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
-    respond.error(StatusCode::NOT_FOUND, "no such stream is live; the list is at /")
+    respond.error(
+        StatusCode::NOT_FOUND,
+        "no such stream is live; the list is at /",
+    )
 }
 
 const SEGMENT_TYPE: &str = "video/mp2t";
@@ -268,11 +337,30 @@ mod tests {
 
     #[test]
     fn paths() {
-        assert!(matches!(Target::parse("/live/a/playlist.m3u8"), Target::Multivariant("live/a")));
-        assert!(matches!(Target::parse("/live/playlist.m3u8"), Target::Multivariant("live")));
-        assert!(matches!(Target::parse("/live/a/x1.m3u8"), Target::Media("live/a", "x1")));
-        assert!(matches!(Target::parse("/live/a/x1-7.ts"), Target::Segment("live/a", "x1", 7)));
-        for path in ["/playlist.m3u8", "/live/a/", "/live/../x.ts", "/live/a/x1-7.mp4", "//", "/live/a/x1--7.tsx"] {
+        assert!(matches!(
+            Target::parse("/live/a/playlist.m3u8"),
+            Target::Multivariant("live/a")
+        ));
+        assert!(matches!(
+            Target::parse("/live/playlist.m3u8"),
+            Target::Multivariant("live")
+        ));
+        assert!(matches!(
+            Target::parse("/live/a/x1.m3u8"),
+            Target::Media("live/a", "x1")
+        ));
+        assert!(matches!(
+            Target::parse("/live/a/x1-7.ts"),
+            Target::Segment("live/a", "x1", 7)
+        ));
+        for path in [
+            "/playlist.m3u8",
+            "/live/a/",
+            "/live/../x.ts",
+            "/live/a/x1-7.mp4",
+            "//",
+            "/live/a/x1--7.tsx",
+        ] {
             assert!(matches!(Target::parse(path), Target::Unknown), "{path}");
         }
     }

@@ -28,14 +28,26 @@ impl<'a> Responder<'a> {
     }
 
     /// 200 with a body of known length.
-    pub(super) fn full(&self, content_type: &'static str, cache: Cache, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    pub(super) fn full(
+        &self,
+        content_type: &'static str,
+        cache: Cache,
+        body: impl Into<Bytes>,
+    ) -> Response<ResponseBody> {
         self.sized(StatusCode::OK, content_type, cache, vec![body.into()])
     }
 
     /// 200 with a body that is a gzip file.
-    pub(super) fn gzip(&self, content_type: &'static str, cache: Cache, body: Bytes) -> Response<ResponseBody> {
+    pub(super) fn gzip(
+        &self,
+        content_type: &'static str,
+        cache: Cache,
+        body: Bytes,
+    ) -> Response<ResponseBody> {
         let mut response = self.full(content_type, cache, body);
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     }
 
@@ -63,40 +75,69 @@ impl<'a> Responder<'a> {
         headers: &HeaderMap,
     ) -> Response<ResponseBody> {
         let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let mut response = match headers.get(header::RANGE).map(|range| parse_range(range, length)) {
+        let mut response = match headers
+            .get(header::RANGE)
+            .map(|range| parse_range(range, length))
+        {
             None | Some(Range::Ignore) => self.sized(StatusCode::OK, content_type, cache, pieces),
             Some(Range::Unsatisfiable) => {
-                let mut response = self.error(StatusCode::RANGE_NOT_SATISFIABLE, "the range lies behind the segment's end");
-                insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                let mut response = self.error(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    "the range lies behind the segment's end",
+                );
+                insert(
+                    &mut response,
+                    header::CONTENT_RANGE,
+                    &format!("bytes */{length}"),
+                );
                 return response;
             }
             Some(Range::Bytes { first, last }) => {
                 let part = slice(&pieces, first, last);
-                let mut response = self.sized(StatusCode::PARTIAL_CONTENT, content_type, cache, part);
-                insert(&mut response, header::CONTENT_RANGE, &format!("bytes {first}-{last}/{length}"));
+                let mut response =
+                    self.sized(StatusCode::PARTIAL_CONTENT, content_type, cache, part);
+                insert(
+                    &mut response,
+                    header::CONTENT_RANGE,
+                    &format!("bytes {first}-{last}/{length}"),
+                );
                 response
             }
         };
-        response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        response
+            .headers_mut()
+            .insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         response
     }
 
     /// An error with one line of text.
     pub(super) fn error(&self, status: StatusCode, text: &'static str) -> Response<ResponseBody> {
-        self.sized(status, "text/plain; charset=utf-8", Cache::Never, vec![Bytes::from(format!("{text}\n"))])
+        self.sized(
+            status,
+            "text/plain; charset=utf-8",
+            Cache::Never,
+            vec![Bytes::from(format!("{text}\n"))],
+        )
     }
 
     /// 503 with a time to come back.
     pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
         let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, text);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         response
     }
 
     /// 405 with what is allowed.
     pub(super) fn not_allowed(&self) -> Response<ResponseBody> {
-        let mut response = self.error(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS are served here");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+        let mut response = self.error(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET, HEAD and OPTIONS are served here",
+        );
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static(METHODS));
         response
     }
 
@@ -106,35 +147,69 @@ impl<'a> Responder<'a> {
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(METHODS),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("*"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("86400"),
+        );
         response
     }
 
-    fn sized(&self, status: StatusCode, content_type: &'static str, cache: Cache, pieces: Vec<Bytes>) -> Response<ResponseBody> {
+    fn sized(
+        &self,
+        status: StatusCode,
+        content_type: &'static str,
+        cache: Cache,
+        pieces: Vec<Bytes>,
+    ) -> Response<ResponseBody> {
         let length: usize = pieces.iter().map(Bytes::len).sum();
         let mut response = self.response(status, content_type, cache);
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         if !self.head {
             *response.body_mut() = ResponseBody::pieces(pieces);
         }
         response
     }
 
-    fn response(&self, status: StatusCode, content_type: &'static str, cache: Cache) -> Response<ResponseBody> {
+    fn response(
+        &self,
+        status: StatusCode,
+        content_type: &'static str,
+        cache: Cache,
+    ) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache.directives()));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.cors_origin.clone());
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static(cache.directives()),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            self.cors_origin.clone(),
+        );
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("Content-Length, Content-Range, Date, Retry-After"),
         );
-        headers.insert(HeaderName::from_static("timing-allow-origin"), self.cors_origin.clone());
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(
+            HeaderName::from_static("timing-allow-origin"),
+            self.cors_origin.clone(),
+        );
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
         if content_type == crate::hls::playlist::CONTENT_TYPE {
             headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
@@ -154,13 +229,20 @@ impl Cache {
 
 /// Whether the client takes gzip (RFC 9110, 12.5.3).
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|coding| {
-            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-            let refused = quality.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-            (name.trim().eq_ignore_ascii_case("gzip") || name.trim() == "*") && !refused
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value.split(',').any(|coding| {
+                let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+                let refused = quality
+                    .trim()
+                    .strip_prefix("q=")
+                    .is_some_and(|q| q.trim().parse() == Ok(0.0));
+                (name.trim().eq_ignore_ascii_case("gzip") || name.trim() == "*") && !refused
+            })
         })
-    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -173,25 +255,41 @@ enum Range {
 /// One byte range of a representation of `length` bytes (RFC 9110, 14.1.2).
 fn parse_range(value: &HeaderValue, length: u64) -> Range {
     let parse = || {
-        let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.trim().split_once('-')?;
+        let (first, last) = value
+            .to_str()
+            .ok()?
+            .strip_prefix("bytes=")?
+            .trim()
+            .split_once('-')?;
         let number = |text: &str| {
-            (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().unwrap_or(u64::MAX))
+            (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+                .then(|| text.parse().unwrap_or(u64::MAX))
         };
         Some(match (first.trim(), last.trim()) {
             ("", suffix) => match number(suffix)? {
                 0 => Range::Unsatisfiable,
-                count if length > 0 => Range::Bytes { first: length.saturating_sub(count), last: length - 1 },
+                count if length > 0 => Range::Bytes {
+                    first: length.saturating_sub(count),
+                    last: length - 1,
+                },
                 _ => Range::Unsatisfiable,
             },
             (first, last) => {
                 let first = number(first)?;
-                let last = if last.is_empty() { u64::MAX } else { number(last)? };
+                let last = if last.is_empty() {
+                    u64::MAX
+                } else {
+                    number(last)?
+                };
                 if last < first {
                     Range::Ignore
                 } else if first >= length {
                     Range::Unsatisfiable
                 } else {
-                    Range::Bytes { first, last: last.min(length - 1) }
+                    Range::Bytes {
+                        first,
+                        last: last.min(length - 1),
+                    }
                 }
             }
         })
@@ -230,14 +328,43 @@ mod tests {
     fn ranges() {
         let range = |text| parse_range(&HeaderValue::from_static(text), 100);
         assert_eq!(range("bytes=0-"), Range::Bytes { first: 0, last: 99 });
-        assert_eq!(range("bytes=10-19"), Range::Bytes { first: 10, last: 19 });
-        assert_eq!(range("bytes=90-500"), Range::Bytes { first: 90, last: 99 });
-        assert_eq!(range("bytes=-10"), Range::Bytes { first: 90, last: 99 });
+        assert_eq!(
+            range("bytes=10-19"),
+            Range::Bytes {
+                first: 10,
+                last: 19
+            }
+        );
+        assert_eq!(
+            range("bytes=90-500"),
+            Range::Bytes {
+                first: 90,
+                last: 99
+            }
+        );
+        assert_eq!(
+            range("bytes=-10"),
+            Range::Bytes {
+                first: 90,
+                last: 99
+            }
+        );
         assert_eq!(range("bytes=-500"), Range::Bytes { first: 0, last: 99 });
         assert_eq!(range("bytes=100-"), Range::Unsatisfiable);
-        assert_eq!(range("bytes=99999999999999999999999-"), Range::Unsatisfiable);
+        assert_eq!(
+            range("bytes=99999999999999999999999-"),
+            Range::Unsatisfiable
+        );
         assert_eq!(range("bytes=-0"), Range::Unsatisfiable);
-        for ignored in ["bytes=", "bytes=-", "bytes=a-b", "bytes=5-3", "bytes=0-1,5-6", "items=0-1", "bytes=+1-2"] {
+        for ignored in [
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=5-3",
+            "bytes=0-1,5-6",
+            "items=0-1",
+            "bytes=+1-2",
+        ] {
             assert_eq!(range(ignored), Range::Ignore, "{ignored}");
         }
     }
@@ -254,7 +381,10 @@ mod tests {
     #[test]
     fn accepted_encodings() {
         let accepts = |value: &'static str| {
-            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+            accepts_gzip(&HeaderMap::from_iter([(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static(value),
+            )]))
         };
         assert!(accepts("gzip, deflate, br"));
         assert!(accepts("br;q=1.0, GZIP;q=0.5"));

@@ -5,14 +5,17 @@ use hyper::header::{self, HeaderMap};
 
 use super::body::ResponseBody;
 use super::response::{Cache, Responder};
-use crate::media::{AudioConfig, VideoConfig};
 use crate::hls::playlist::iso8601;
+use crate::media::{AudioConfig, VideoConfig};
 use crate::stream::Stream;
 use crate::stream::registry::Registry;
 
 /// Whether the client would rather have JSON than a page.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     match (accept.find("application/json"), accept.find("text/html")) {
         (Some(json), Some(html)) => json < html,
         (json, _) => json.is_some(),
@@ -32,11 +35,18 @@ pub(super) fn index(registry: &Registry, respond: &Responder<'_>) -> Response<Re
         ));
     }
     let list = if rows.is_empty() {
-        "<p>Nothing is live. Publish to <code>rtmp://THIS-HOST/APP/NAME</code> and reload.</p>".to_owned()
+        "<p>Nothing is live. Publish to <code>rtmp://THIS-HOST/APP/NAME</code> and reload.</p>"
+            .to_owned()
     } else {
-        format!("<table><tr><th>Playlist</th><th>Picture</th><th>Codecs</th><th>Viewers</th><th>Since</th></tr>\n{rows}</table>")
+        format!(
+            "<table><tr><th>Playlist</th><th>Picture</th><th>Codecs</th><th>Viewers</th><th>Since</th></tr>\n{rows}</table>"
+        )
     };
-    respond.full("text/html; charset=utf-8", Cache::Never, PAGE.replace("{list}", &list))
+    respond.full(
+        "text/html; charset=utf-8",
+        Cache::Never,
+        PAGE.replace("{list}", &list),
+    )
 }
 
 /// The JSON.
@@ -55,18 +65,34 @@ pub(super) fn streams(registry: &Registry, respond: &Responder<'_>) -> Response<
             )
         })
         .collect();
-    respond.full("application/json", Cache::Never, format!("{{\"streams\":[{}]}}\n", entries.join(",")))
+    respond.full(
+        "application/json",
+        Cache::Never,
+        format!("{{\"streams\":[{}]}}\n", entries.join(",")),
+    )
 }
 
 fn live(registry: &Registry) -> impl Iterator<Item = std::sync::Arc<Stream>> {
-    registry.list().into_iter().filter(|stream| !stream.output().ended() && stream.output().multivariant().is_some())
+    registry
+        .list()
+        .into_iter()
+        .filter(|stream| !stream.output().ended() && stream.output().multivariant().is_some())
 }
 
 fn described(stream: &Stream) -> (String, String) {
     let tracks = stream.tracks();
-    let codecs = tracks.video.iter().map(VideoConfig::codec_string).chain(tracks.audio.iter().map(AudioConfig::codec_string));
+    let codecs = tracks
+        .video
+        .iter()
+        .map(VideoConfig::codec_string)
+        .chain(tracks.audio.iter().map(AudioConfig::codec_string));
     let resolution = tracks.video.as_ref().map(VideoConfig::resolution);
-    (codecs.collect::<Vec<_>>().join(","), resolution.map(|(width, height)| format!("{width}x{height}")).unwrap_or_default())
+    (
+        codecs.collect::<Vec<_>>().join(","),
+        resolution
+            .map(|(width, height)| format!("{width}x{height}"))
+            .unwrap_or_default(),
+    )
 }
 
 const PAGE: &str = include_str!("../web/index.html");

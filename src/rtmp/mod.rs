@@ -15,7 +15,9 @@
 pub mod amf;
 pub mod chunk;
 pub mod handshake;
+mod ingest;
 pub mod limits;
+pub mod listener;
 pub mod session;
 
 #[cfg(test)]

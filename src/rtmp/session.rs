@@ -212,6 +212,14 @@ impl Session {
         self.send_status(stream_id, "error", refusal.code, &refusal.description);
     }
 
+    /// Ends a running publish because of what is being published, in words for the publisher's user.
+    pub fn fail_publish(&mut self, refusal: &Refusal) {
+        if let Publishing::Active(stream_id) = self.publishing {
+            self.publishing = Publishing::No;
+            self.send_status(stream_id, "error", refusal.code, &refusal.description);
+        }
+    }
+
     /// Ends a running publish from our side, with the reason in words for the publisher's user.
     pub fn unpublish(&mut self, reason: &str) {
         if let Publishing::Active(stream_id) = self.publishing {

@@ -79,7 +79,11 @@ impl Stream {
 
     /// Bytes held in its ring by finished segments.
     pub fn ring_bytes(&self) -> u64 {
-        self.output.sessions().iter().map(|session| session.bytes()).sum()
+        self.output
+            .sessions()
+            .iter()
+            .map(|session| session.bytes())
+            .sum()
     }
 
     /// How long ago it ended; `None` while it lives.
@@ -91,7 +95,10 @@ impl Stream {
 
     fn end(&self, now: Now) {
         self.lock().end(now);
-        let since = now.instant.saturating_duration_since(self.origin).as_millis() as u64;
+        let since = now
+            .instant
+            .saturating_duration_since(self.origin)
+            .as_millis() as u64;
         self.ended_at.store(since, Ordering::Release);
     }
 
@@ -128,7 +135,11 @@ pub struct Publication {
 
 impl Publication {
     fn new(stream: Arc<Stream>, now: Now) -> Self {
-        Self { stream, timeline: Timeline::new(TIMELINE_START), origin: now.instant }
+        Self {
+            stream,
+            timeline: Timeline::new(TIMELINE_START),
+            origin: now.instant,
+        }
     }
 
     /// The stream that is fed.
@@ -137,7 +148,11 @@ impl Publication {
     }
 
     /// Takes what the demuxer found. Returns what has gone out in total, and whether the stream is live.
-    pub fn push(&mut self, events: impl IntoIterator<Item = flv::Event>, now: Now) -> (Stats, bool) {
+    pub fn push(
+        &mut self,
+        events: impl IntoIterator<Item = flv::Event>,
+        now: Now,
+    ) -> (Stats, bool) {
         let arrival = now.instant.saturating_duration_since(self.origin);
         let mut packager = self.stream.lock();
         for event in events {
@@ -146,10 +161,16 @@ impl Publication {
                 flv::Event::Audio(config) => packager.configure_audio(config),
                 flv::Event::Frame(frame) => {
                     let stamp = match frame.track {
-                        Track::Video => self.timeline.video(frame.timestamp, frame.composition, arrival),
-                        Track::Audio => {
-                            self.timeline.audio(frame.timestamp, frame.samples, frame.sample_rate, arrival)
+                        Track::Video => {
+                            self.timeline
+                                .video(frame.timestamp, frame.composition, arrival)
                         }
+                        Track::Audio => self.timeline.audio(
+                            frame.timestamp,
+                            frame.samples,
+                            frame.sample_rate,
+                            arrival,
+                        ),
                     };
                     let unit = AccessUnit {
                         track: frame.track,

@@ -10,7 +10,9 @@ pub enum Error {
     #[error("the stream has no name; publish to rtmp://HOST/APP/NAME")]
     Empty,
     /// Longer than [`MAX_LENGTH`], or more than [`MAX_COMPONENTS`] components.
-    #[error("the stream name is too long: {MAX_LENGTH} characters in {MAX_COMPONENTS} parts are allowed")]
+    #[error(
+        "the stream name is too long: {MAX_LENGTH} characters in {MAX_COMPONENTS} parts are allowed"
+    )]
     TooLong,
     /// A character that has a meaning in a URL, or is not printable ASCII.
     #[error("the stream name has the character {0:?}; use letters, digits, '-', '_', '.' and '~'")]
@@ -27,7 +29,11 @@ pub struct StreamName(Arc<str>);
 impl StreamName {
     /// Checks the application and name of a publisher. Either may itself have several components, or be empty, but not both.
     pub fn new(app: &str, name: &str) -> Result<Self, Error> {
-        let components: Vec<&str> = app.split('/').chain(name.split('/')).filter(|part| !part.is_empty()).collect();
+        let components: Vec<&str> = app
+            .split('/')
+            .chain(name.split('/'))
+            .filter(|part| !part.is_empty())
+            .collect();
         let joined = components.join("/");
         if joined.is_empty() {
             return Err(Error::Empty);
@@ -35,7 +41,10 @@ impl StreamName {
         if joined.len() > MAX_LENGTH || components.len() > MAX_COMPONENTS {
             return Err(Error::TooLong);
         }
-        if let Some(character) = joined.chars().find(|&c| !(c.is_ascii_alphanumeric() || "-_.~/".contains(c))) {
+        if let Some(character) = joined
+            .chars()
+            .find(|&c| !(c.is_ascii_alphanumeric() || "-_.~/".contains(c)))
+        {
             return Err(Error::Character(character));
         }
         if components.iter().any(|part| part.starts_with('.')) {
@@ -90,8 +99,14 @@ mod tests {
         assert_eq!(StreamName::new("live", ".hidden"), Err(Error::Dot));
         assert_eq!(StreamName::new("live", "a%00"), Err(Error::Character('%')));
         assert_eq!(StreamName::new("live", "a b"), Err(Error::Character(' ')));
-        assert_eq!(StreamName::new("live", "straße"), Err(Error::Character('ß')));
-        assert_eq!(StreamName::new("live", &"x".repeat(500)), Err(Error::TooLong));
+        assert_eq!(
+            StreamName::new("live", "straße"),
+            Err(Error::Character('ß'))
+        );
+        assert_eq!(
+            StreamName::new("live", &"x".repeat(500)),
+            Err(Error::TooLong)
+        );
         assert_eq!(StreamName::new("a/b/c/d", "e/f/g"), Err(Error::TooLong));
     }
 }

@@ -35,7 +35,11 @@ pub struct Registry {
 impl Registry {
     /// An empty table whose streams will be made with `settings`.
     pub fn new(settings: Settings, max_streams: usize) -> Self {
-        Self { streams: DashMap::new(), settings, max_streams }
+        Self {
+            streams: DashMap::new(),
+            settings,
+            max_streams,
+        }
     }
 
     /// Starts a stream, or takes the place of one that has ended.
@@ -46,7 +50,9 @@ impl Registry {
         // Counted before the entry is taken: `len` would wait for the very shard that the entry holds.
         let full = self.streams.len() >= self.max_streams;
         let stream = match self.streams.entry(name.clone()) {
-            Entry::Occupied(entry) if !entry.get().output().ended() => return Err(Error::Busy(name)),
+            Entry::Occupied(entry) if !entry.get().output().ended() => {
+                return Err(Error::Busy(name));
+            }
             Entry::Occupied(mut entry) => {
                 let stream = Arc::new(Stream::new(name, self.settings.clone(), now));
                 entry.insert(Arc::clone(&stream));
@@ -69,13 +75,18 @@ impl Registry {
 
     /// All streams, by name.
     pub fn list(&self) -> Vec<Arc<Stream>> {
-        let mut streams: Vec<_> = self.streams.iter().map(|stream| Arc::clone(&stream)).collect();
+        let mut streams: Vec<_> = self
+            .streams
+            .iter()
+            .map(|stream| Arc::clone(&stream))
+            .collect();
         streams.sort_by(|a, b| a.name().cmp(b.name()));
         streams
     }
 
     /// Forgets streams that ended longer than `linger` ago. Their memory goes as soon as the last viewer has read what it reads.
     pub fn reap(&self, linger: Duration, now: Instant) {
-        self.streams.retain(|_, stream| stream.ended_for(now).is_none_or(|ended| ended < linger));
+        self.streams
+            .retain(|_, stream| stream.ended_for(now).is_none_or(|ended| ended < linger));
     }
 }

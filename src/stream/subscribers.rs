@@ -22,7 +22,11 @@ impl Subscribers {
     pub fn subscribe(&self) -> Subscription {
         let waker = Arc::new(AtomicWaker::new());
         let key = self.lock().insert(Arc::clone(&waker));
-        Subscription { subscribers: self.clone(), waker, key }
+        Subscription {
+            subscribers: self.clone(),
+            waker,
+            key,
+        }
     }
 
     /// Wakes every waiter that has registered since it was last woken.
@@ -92,7 +96,11 @@ mod tests {
     async fn a_waiter_leaves_when_dropped() {
         let subscribers = Subscribers::default();
         let waiting = subscribers.wait_for(|| None::<()>);
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, waiting).await.is_err());
+        assert!(
+            tokio::time::timeout(std::time::Duration::ZERO, waiting)
+                .await
+                .is_err()
+        );
         assert!(subscribers.is_empty());
     }
 
@@ -108,7 +116,9 @@ mod tests {
                     let mut seen = 0;
                     while seen < 2000 {
                         seen = subscribers
-                            .wait_for(|| Some(counter.load(Ordering::Acquire)).filter(|&now| now > seen))
+                            .wait_for(|| {
+                                Some(counter.load(Ordering::Acquire)).filter(|&now| now > seen)
+                            })
                             .await;
                     }
                 })

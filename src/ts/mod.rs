@@ -77,7 +77,12 @@ impl Muxer {
     ///
     /// # Errors
     /// When the track is not configured, or the frame cannot be carried. `out` is then as before.
-    pub fn write(&mut self, unit: &AccessUnit, parameter_sets: bool, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn write(
+        &mut self,
+        unit: &AccessUnit,
+        parameter_sets: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let before = out.len();
         let result = match (&unit.payload, unit.track) {
             (Payload::H264(units), _) => self.write_h264(unit, units, parameter_sets, out),
@@ -121,11 +126,18 @@ impl Muxer {
         })?;
         reserve_packets(out, length);
         let mut packetizer = Packetizer::new(header, length, &mut self.video_continuity, out);
-        for_each_fragment(config, units, parameter_sets, |fragment| packetizer.push(fragment))?;
+        for_each_fragment(config, units, parameter_sets, |fragment| {
+            packetizer.push(fragment)
+        })?;
         packetizer.finish()
     }
 
-    fn write_aac(&mut self, unit: &AccessUnit, frame: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn write_aac(
+        &mut self,
+        unit: &AccessUnit,
+        frame: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let Some(AudioConfig::Aac(config)) = &self.tracks.audio else {
             return Err(Error::UnknownTrack(Track::Audio));
         };
@@ -133,7 +145,12 @@ impl Muxer {
         self.write_audio(unit, &[&header, frame], out)
     }
 
-    fn write_audio(&mut self, unit: &AccessUnit, fragments: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn write_audio(
+        &mut self,
+        unit: &AccessUnit,
+        fragments: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         if self.tracks.audio.is_none() {
             return Err(Error::UnknownTrack(Track::Audio));
         }
@@ -163,8 +180,16 @@ impl Muxer {
     }
 
     /// Writes packets of nothing but a PCR where access units are further apart than the PCR may be.
-    fn bridge_pcr(&mut self, until: Ticks, pid: u16, continuity: Continuity, out: &mut Vec<u8>) -> Result<(), Error> {
-        let Some(mut last) = self.last_pcr else { return Ok(()) };
+    fn bridge_pcr(
+        &mut self,
+        until: Ticks,
+        pid: u16,
+        continuity: Continuity,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Some(mut last) = self.last_pcr else {
+            return Ok(());
+        };
         for _ in 0..MAX_BRIDGE_PACKETS {
             if until - last <= PCR_INTERVAL {
                 break;

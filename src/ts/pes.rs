@@ -9,8 +9,8 @@ use mpeg2ts::pes::PesHeader;
 use mpeg2ts::time::{ClockReference, Timestamp};
 use mpeg2ts::ts::payload::{Bytes, Pes};
 use mpeg2ts::ts::{
-    AdaptationField, ContinuityCounter, Pid, TransportScramblingControl, TsHeader, TsPacket, TsPacketWriter, TsPayload,
-    WriteTsPacket,
+    AdaptationField, ContinuityCounter, Pid, TransportScramblingControl, TsHeader, TsPacket,
+    TsPacketWriter, TsPayload, WriteTsPacket,
 };
 
 use super::{Continuity, Error, PACKET_SIZE, PAYLOAD_SIZE};
@@ -78,7 +78,8 @@ impl<'a> Packetizer<'a> {
             if self.started && self.filled == 0 && fragment.len() >= PAYLOAD_SIZE {
                 let (payload, rest) = fragment.split_at(PAYLOAD_SIZE);
                 let pid = self.header.pid.to_be_bytes();
-                self.out.extend_from_slice(&[0x47, pid[0], pid[1], 0x10 | self.continuity.next()]);
+                self.out
+                    .extend_from_slice(&[0x47, pid[0], pid[1], 0x10 | self.continuity.next()]);
                 self.out.extend_from_slice(payload);
                 self.remaining = self.remaining.saturating_sub(PAYLOAD_SIZE);
                 fragment = rest;
@@ -100,7 +101,10 @@ impl<'a> Packetizer<'a> {
         if self.filled > 0 || !self.started {
             self.flush()?;
         }
-        debug_assert_eq!(self.remaining, 0, "the fragments were of another length than announced");
+        debug_assert_eq!(
+            self.remaining, 0,
+            "the fragments were of another length than announced"
+        );
         Ok(())
     }
 
@@ -110,7 +114,14 @@ impl<'a> Packetizer<'a> {
         let (adaptation_field, payload) = if self.started {
             (None, TsPayload::PesContinuation(data))
         } else {
-            let Header { pts, dts, random_access, pcr, stream_id, .. } = self.header;
+            let Header {
+                pts,
+                dts,
+                random_access,
+                pcr,
+                stream_id,
+                ..
+            } = self.header;
             let header = PesHeader {
                 stream_id: StreamId::new(stream_id),
                 priority: false,
@@ -118,14 +129,38 @@ impl<'a> Packetizer<'a> {
                 copyright: false,
                 original_or_copy: false,
                 pts: Some(Timestamp::new(pts.to_pts33())?),
-                dts: if dts == pts { None } else { Some(Timestamp::new(dts.to_pts33())?) },
+                dts: if dts == pts {
+                    None
+                } else {
+                    Some(Timestamp::new(dts.to_pts33())?)
+                },
                 escr: None,
             };
-            let field = if pcr.is_some() || random_access { Some(adaptation(pcr, random_access)?) } else { None };
-            (field, TsPayload::PesStart(Pes { header, pes_packet_len: self.pes_packet_length, data }))
+            let field = if pcr.is_some() || random_access {
+                Some(adaptation(pcr, random_access)?)
+            } else {
+                None
+            };
+            (
+                field,
+                TsPayload::PesStart(Pes {
+                    header,
+                    pes_packet_len: self.pes_packet_length,
+                    data,
+                }),
+            )
         };
-        let has_pcr = adaptation_field.as_ref().is_some_and(|field| field.pcr.is_some());
-        write_packet(self.out, self.header.pid, self.continuity.next(), adaptation_field, Some(payload), has_pcr)?;
+        let has_pcr = adaptation_field
+            .as_ref()
+            .is_some_and(|field| field.pcr.is_some());
+        write_packet(
+            self.out,
+            self.header.pid,
+            self.continuity.next(),
+            adaptation_field,
+            Some(payload),
+            has_pcr,
+        )?;
         self.started = true;
         self.capacity = PAYLOAD_SIZE;
         self.filled = 0;
@@ -135,12 +170,26 @@ impl<'a> Packetizer<'a> {
 
 /// Writes a packet of nothing but a PCR. It carries no payload, so the continuity counter stays (2.4.3.3): `last` is the counter
 /// of the packet before it.
-pub(super) fn write_pcr_packet(out: &mut Vec<u8>, pid: u16, last: u8, pcr: Ticks) -> Result<(), Error> {
-    write_packet(out, pid, last, Some(adaptation(Some(pcr), false)?), None, true)
+pub(super) fn write_pcr_packet(
+    out: &mut Vec<u8>,
+    pid: u16,
+    last: u8,
+    pcr: Ticks,
+) -> Result<(), Error> {
+    write_packet(
+        out,
+        pid,
+        last,
+        Some(adaptation(Some(pcr), false)?),
+        None,
+        true,
+    )
 }
 
 fn adaptation(pcr: Option<Ticks>, random_access: bool) -> Result<AdaptationField, Error> {
-    let pcr = pcr.map(|ticks| ClockReference::new(ticks.to_pts33() * 300)).transpose()?;
+    let pcr = pcr
+        .map(|ticks| ClockReference::new(ticks.to_pts33() * 300))
+        .transpose()?;
     Ok(AdaptationField {
         discontinuity_indicator: false,
         random_access_indicator: random_access,
@@ -169,7 +218,11 @@ fn write_packet(
         transport_scrambling_control: TransportScramblingControl::NotScrambled,
         continuity_counter: ContinuityCounter::from_u8(continuity)?,
     };
-    TsPacketWriter::new(&mut *out).write_ts_packet(&TsPacket { header, adaptation_field, payload })?;
+    TsPacketWriter::new(&mut *out).write_ts_packet(&TsPacket {
+        header,
+        adaptation_field,
+        payload,
+    })?;
     debug_assert_eq!(out.len() - start, PACKET_SIZE);
     if has_pcr {
         // The crate writes the six reserved bits between PCR base and extension as 0; 2.4.3.4 wants them 1.

@@ -39,9 +39,10 @@ impl Psi {
 
     /// Appends both packets.
     pub(super) fn write(&mut self, out: &mut Vec<u8>) {
-        for (packet, continuity) in
-            [(&mut self.pat, &mut self.pat_continuity), (&mut self.pmt, &mut self.pmt_continuity)]
-        {
+        for (packet, continuity) in [
+            (&mut self.pat, &mut self.pat_continuity),
+            (&mut self.pmt, &mut self.pmt_continuity),
+        ] {
             packet[3] = 0x10 | continuity.next();
             out.extend_from_slice(packet);
         }
@@ -81,8 +82,14 @@ fn pmt_section(tracks: &Tracks, version: u8) -> Vec<u8> {
     let mut section = table_header(0x02, PROGRAM_NUMBER, version);
     section.extend_from_slice(&(0xe000 | pcr_pid).to_be_bytes());
     section.extend_from_slice(&0xf000u16.to_be_bytes());
-    let video = tracks.video.as_ref().map(|config| (video_stream_type(config), PID_VIDEO));
-    let audio = tracks.audio.as_ref().map(|config| (audio_stream_type(config), PID_AUDIO));
+    let video = tracks
+        .video
+        .as_ref()
+        .map(|config| (video_stream_type(config), PID_VIDEO));
+    let audio = tracks
+        .audio
+        .as_ref()
+        .map(|config| (audio_stream_type(config), PID_AUDIO));
     for (stream_type, pid) in [video, audio].into_iter().flatten() {
         section.push(stream_type);
         section.extend_from_slice(&(0xe000 | pid).to_be_bytes());
@@ -94,7 +101,16 @@ fn pmt_section(tracks: &Tracks, version: u8) -> Vec<u8> {
 /// The eight bytes every table of ours starts with; the length is filled in by [`finish_section`].
 fn table_header(table_id: u8, table_id_extension: u16, version: u8) -> Vec<u8> {
     let extension = table_id_extension.to_be_bytes();
-    vec![table_id, 0xb0, 0, extension[0], extension[1], 0xc1 | version << 1, 0, 0]
+    vec![
+        table_id,
+        0xb0,
+        0,
+        extension[0],
+        extension[1],
+        0xc1 | version << 1,
+        0,
+        0,
+    ]
 }
 
 /// Fills in `section_length` and appends the CRC.
@@ -119,7 +135,11 @@ fn section_packet(pid: u16, section: &[u8]) -> [u8; PACKET_SIZE] {
 fn crc32_mpeg2(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte) << 24, |crc, _| {
-            if crc & 0x8000_0000 != 0 { crc << 1 ^ 0x04c1_1db7 } else { crc << 1 }
+            if crc & 0x8000_0000 != 0 {
+                crc << 1 ^ 0x04c1_1db7
+            } else {
+                crc << 1
+            }
         })
     })
 }
@@ -149,7 +169,11 @@ mod tests {
         for _ in 0..17 {
             psi.write(&mut out);
         }
-        let counters: Vec<u8> = out.chunks(PACKET_SIZE).step_by(2).map(|packet| packet[3] & 0x0f).collect();
+        let counters: Vec<u8> = out
+            .chunks(PACKET_SIZE)
+            .step_by(2)
+            .map(|packet| packet[3] & 0x0f)
+            .collect();
         assert_eq!(counters, (0..17).map(|n| n % 16).collect::<Vec<_>>());
     }
 }

@@ -1,0 +1,318 @@
+//! One publisher's connection: from its socket through session and demuxer into its stream.
+//!
+//! The only place where RTMP meets sockets and the clock. Everything it decides itself is about time (how long a peer may take) and
+//! about verdicts (who may publish what); the rest is [`super::session`]'s and the layers' below.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, info, warn};
+
+use super::listener::Shared;
+use super::session::{self, Event, PublishRequest, Refusal, Session, SessionConfig};
+use crate::flv::{self, Demuxer};
+use crate::hls::Now;
+use crate::hls::packager::Stats;
+use crate::metrics::Reason;
+use crate::stream::Publication;
+use crate::stream::name::StreamName;
+
+/// Why a connection ended. All of it is the peer's doing or the network's.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the peer spoke no proper RTMP: {0}")]
+    Session(#[from] session::Error),
+    #[error("nothing was published within {0:?}")]
+    TooSlow(Duration),
+    #[error("the publisher sent nothing for {0:?}")]
+    Silent(Duration),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("the server is shutting down")]
+    Shutdown,
+}
+
+/// A publisher's connection.
+pub(super) struct Ingest {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    session: Session,
+    input: BytesMut,
+    run: Option<Run>,
+}
+
+/// What is being published on the connection.
+struct Run {
+    publication: Publication,
+    demuxer: Demuxer,
+    counted: Stats,
+    live: bool,
+    malformed: u64,
+    pending: Vec<flv::Event>,
+}
+
+impl Ingest {
+    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        let session = Session::new(SessionConfig::default());
+        Self {
+            stream,
+            shared,
+            session,
+            input: BytesMut::with_capacity(READ_BUFFER),
+            run: None,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let end = tokio::select! {
+            end = self.serve() => end,
+            () = shutdown.cancelled() => End::Shutdown,
+        };
+        let published = self.run.is_some();
+        if matches!(end, End::Shutdown) {
+            self.session.unpublish("The server is shutting down.");
+        }
+        // Ends the stream, so that its viewers get its end before the publisher gets ours.
+        self.finish_run();
+        let farewell = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            // Closing with input unread would reset the connection and take back what was sent; the peer may read it first.
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            Ok::<_, io::Error>(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+        self.report(&end, published);
+    }
+
+    async fn serve(&mut self) -> End {
+        let accepted = Instant::now();
+        loop {
+            let (patience, late) = match &self.run {
+                Some(_) => {
+                    let patience = self.shared.settings.publish_timeout;
+                    (patience, End::Silent(patience))
+                }
+                None => (
+                    PUBLISH_WITHIN.saturating_sub(accepted.elapsed()),
+                    End::TooSlow(PUBLISH_WITHIN),
+                ),
+            };
+            self.input.reserve(READ_BUFFER / 2);
+            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+                Err(_) => return late,
+                Ok(Err(error)) => return End::Broken(error),
+                Ok(Ok(0)) => return End::Closed,
+                Ok(Ok(count)) => {
+                    self.shared.metrics.rtmp_bytes.inc_by(count as u64);
+                }
+            }
+            if let Err(end) = self.consume().await {
+                return end;
+            }
+        }
+    }
+
+    /// Takes in what has been read.
+    async fn consume(&mut self) -> Result<(), End> {
+        let mut events = Vec::new();
+        loop {
+            let fed = self.session.feed(&mut self.input, &mut events);
+            let now = Now::read();
+            let mut verdict_given = false;
+            for event in events.drain(..) {
+                verdict_given |= matches!(event, Event::Publish(_));
+                self.handle(event, now)?;
+            }
+            if let Some(run) = &mut self.run {
+                run.deliver(&self.shared, now);
+            }
+            self.flush().await?;
+            fed?;
+            if !verdict_given {
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Now) -> Result<(), End> {
+        match event {
+            Event::Publish(request) => match self.start_run(&request, now) {
+                Ok(()) => self.session.accept_publish(),
+                Err(refusal) => {
+                    self.session.refuse_publish(&refusal);
+                    return Err(End::Refused(refusal.description));
+                }
+            },
+            Event::Video { timestamp, payload } => {
+                if let Some(run) = &mut self.run {
+                    let result = run.demuxer.video(timestamp, payload, &mut run.pending);
+                    self.check(result)?;
+                }
+            }
+            Event::Audio { timestamp, payload } => {
+                if let Some(run) = &mut self.run {
+                    let result = run.demuxer.audio(timestamp, payload, &mut run.pending);
+                    self.check(result)?;
+                }
+            }
+            Event::Metadata(metadata) => debug!(?metadata, "metadata, for information only"),
+            Event::Unpublish => self.finish_run(),
+        }
+        Ok(())
+    }
+
+    fn start_run(&mut self, request: &PublishRequest, now: Now) -> Result<(), Refusal> {
+        let name = StreamName::new(&request.app, &request.name)
+            .map_err(|error| Refusal::bad_name(error.to_string()))?;
+        let publication = self
+            .shared
+            .registry
+            .publish(name, now)
+            .map_err(|error| Refusal::bad_name(format!("{error}.")))?;
+        Span::current().record(
+            "stream",
+            tracing::field::display(publication.stream().name()),
+        );
+        info!(
+            encoder = request.flash_ver.as_deref().unwrap_or("unknown"),
+            "publishing"
+        );
+        self.shared.metrics.publishes.inc();
+        self.shared.metrics.publishers.inc();
+        self.run = Some(Run {
+            publication,
+            demuxer: Demuxer::new(),
+            counted: Stats::default(),
+            live: false,
+            malformed: 0,
+            pending: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn finish_run(&mut self) {
+        if let Some(mut run) = self.run.take() {
+            run.deliver(&self.shared, Now::read());
+            self.shared.metrics.publishers.dec();
+            info!(
+                pieces = run.counted.pieces,
+                bytes = run.counted.bytes,
+                "publishing has ended"
+            );
+        }
+    }
+
+    /// A malformed tag is left out; a codec that cannot be carried ends the run, and the encoder is told.
+    fn check(&mut self, result: Result<(), flv::Error>) -> Result<(), End> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error @ flv::Error::Unsupported { .. }) => {
+                self.session.fail_publish(&Refusal {
+                    code: UNSUPPORTED,
+                    description: format!("{error}."),
+                });
+                Err(End::Refused(error.to_string()))
+            }
+            Err(error) => {
+                self.shared.metrics.tags_dropped.inc();
+                if let Some(run) = &mut self.run {
+                    run.malformed += 1;
+                    if run.malformed == 1 {
+                        warn!(%error, "a malformed tag was left out; further ones are only counted");
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        while let Some(output) = self.session.take_output() {
+            match timeout(WRITE_PATIENCE, self.stream.write_all(&output)).await {
+                Ok(written) => written?,
+                Err(_) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the peer does not read its replies",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, end: &End, published: bool) {
+        let reason = match end {
+            End::Closed | End::Broken(_) if published => None,
+            End::Shutdown => None,
+            End::Closed => Some("closed_early"),
+            End::Broken(_) => Some("broken"),
+            End::Session(_) => Some("protocol"),
+            End::TooSlow(_) => Some("too_slow"),
+            End::Silent(_) => Some("silent"),
+            End::Refused(_) => Some("refused"),
+        };
+        if let Some(reason) = reason {
+            self.shared
+                .metrics
+                .rtmp_rejects
+                .get_or_create(&Reason { reason })
+                .inc();
+        }
+        // The peer's fault, so never an error of ours; a port scan is not worth more than a debug line.
+        match end {
+            End::Closed if !published => debug!("connection closed without publishing"),
+            _ => info!("connection ended: {end}"),
+        }
+    }
+}
+
+impl Run {
+    /// Hands what the demuxer has found to the stream.
+    fn deliver(&mut self, shared: &Shared, now: Now) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let (stats, live) = self.publication.push(self.pending.drain(..), now);
+        let metrics = &shared.metrics;
+        metrics.pieces.inc_by(stats.pieces - self.counted.pieces);
+        metrics.piece_bytes.inc_by(stats.bytes - self.counted.bytes);
+        metrics
+            .units_dropped
+            .inc_by(stats.dropped - self.counted.dropped);
+        self.counted = stats;
+        if live && !self.live {
+            self.live = true;
+            let name = self.publication.stream().name();
+            info!(
+                "live at http://localhost:{}/{name}/playlist.m3u8",
+                shared.settings.http_port
+            );
+        }
+    }
+}
+
+/// One read takes what a busy publisher sends in some milliseconds.
+const READ_BUFFER: usize = 64 * 1024;
+/// From accept to publish. Encoders need three round trips; whoever needs longer only holds a place.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// Replies are a few hundred bytes; a peer that does not take them for this long is not there.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a peer that is sent away gets to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The code that encoders show for a format they may change.
+const UNSUPPORTED: &str = "NetStream.Publish.Rejected";

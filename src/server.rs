@@ -1,0 +1,171 @@
+//! Binds the ports, starts the services, and ends them in order.
+//!
+//! The order of the end: publishers first, so that every stream gets its last playlist and its viewers their last bytes; then the
+//! viewers' connections, which finish what they are being sent; all within a bounded time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::stream::registry::Registry;
+use crate::{http, net, rtmp};
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be had.
+    #[error("cannot listen on {address} (--{option}): {source}{}", hint(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        option: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A server whose ports are open.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    rtmp: TcpListener,
+    http: TcpListener,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    /// Opens the ports.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
+        let http = listen(config.http_listen, "http-listen")?;
+        let registry = Arc::new(Registry::new(config.packager.clone(), config.max_streams));
+        Ok(Self {
+            config,
+            rtmp,
+            http,
+            registry,
+            metrics: Arc::new(Metrics::new()),
+        })
+    }
+
+    /// Where publishers connect: the port is known also when any was asked for.
+    pub fn rtmp_address(&self) -> io::Result<SocketAddr> {
+        self.rtmp.local_addr()
+    }
+
+    /// Where viewers connect.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// The streams.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Serves until `shutdown`, then ends everything.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self {
+            config,
+            rtmp,
+            http,
+            registry,
+            metrics,
+        } = self;
+        let http_port = http
+            .local_addr()
+            .map_or(config.http_listen.port(), |address| address.port());
+        let settings = rtmp::listener::Settings {
+            http_port,
+            ..config.rtmp
+        };
+        let shared = rtmp::listener::Shared {
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&metrics),
+            settings,
+        };
+        let service = http::Service::new(Arc::clone(&registry), metrics, config.http);
+        let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
+        let viewers_shutdown = CancellationToken::new();
+        tokio::spawn(http::listener::serve(
+            http,
+            Arc::new(service),
+            viewers.clone(),
+            viewers_shutdown.clone(),
+        ));
+        tokio::spawn(rtmp::listener::serve(
+            rtmp,
+            Arc::new(shared),
+            publishers.clone(),
+            shutdown.clone(),
+        ));
+        let linger = config.packager.retain;
+        let reaper = {
+            let registry = Arc::clone(&registry);
+            tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(Duration::from_secs(1));
+                loop {
+                    ticks.tick().await;
+                    registry.reap(linger, Instant::now());
+                }
+            })
+        };
+
+        shutdown.cancelled().await;
+        info!("shutting down");
+        let deadline = tokio::time::Instant::now() + config.shutdown_timeout;
+        publishers.close();
+        let publishers_done = tokio::time::timeout_at(deadline, publishers.wait())
+            .await
+            .is_ok();
+        // The streams have ended by now; whoever is reading gets the rest and is not kept alive.
+        viewers_shutdown.cancel();
+        viewers.close();
+        let viewers_done = tokio::time::timeout_at(deadline, viewers.wait())
+            .await
+            .is_ok();
+        reaper.abort();
+        if !(publishers_done && viewers_done) {
+            warn!("connections were cut off: --shutdown-timeout has passed");
+        }
+    }
+}
+
+fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {
+    net::listen(address).map_err(|source| Error::Listen {
+        address,
+        option,
+        source,
+    })
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has this port, perhaps another lhls: stop it or choose another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need privileges: choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this address is not one of this machine's",
+        _ => "",
+    }
+}
