@@ -1,4 +1,6 @@
 //! lhls: live video in over RTMP, out as HLS whose segments are announced early and grow while they are watched.
 
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod rtmp;
 pub mod time;
