@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use openh264::OpenH264API;
 use openh264::encoder::{
-    BitRate, Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, Profile, RateControlMode,
+    BitRate, Complexity, EncodedBitStream, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, Profile, RateControlMode,
     SpsPpsStrategy, UsageType, VuiConfig,
 };
 use openh264::formats::YUVSlices;
@@ -49,10 +49,11 @@ impl VideoEncoder {
             .usage_type(UsageType::CameraVideoRealTime)
             .profile(Profile::Baseline)
             .complexity(Complexity::Low)
-            .rate_control_mode(RateControlMode::Bufferbased)
+            .rate_control_mode(RateControlMode::Bitrate)
             .bitrate(BitRate::from_bps(bitrate))
             .max_frame_rate(FrameRate::from_hz(fps as f32))
-            .skip_frames(false)
+            // Without it rate control gives up, and says so on stderr; `encode` lets no picture be skipped.
+            .skip_frames(true)
             .num_threads(1)
             // Key pictures come when asked for, and only then.
             .intra_frame_period(IntraFramePeriod::auto())
@@ -73,31 +74,22 @@ impl VideoEncoder {
         }
         let (width, height) = picture.dimensions();
         let source = YUVSlices::new(picture.planes(), (width, height), (width, width / 2, width / 2));
-        let coded = self.encoder.encode_at(&source, openh264::Timestamp::from_millis(timestamp_ms))?;
-        let key = matches!(coded.frame_type(), FrameType::IDR);
-        let mut data = BytesMut::new();
-        let (mut new_sps, mut new_pps) = (None, None);
-        for layer in (0..coded.num_layers()).filter_map(|i| coded.layer(i)) {
-            for nal in (0..layer.nal_count()).filter_map(|i| layer.nal_unit(i)) {
-                let nal = strip_start_code(nal);
-                match nal.first().map(|header| header & 0x1f) {
-                    Some(SPS) => new_sps = Some(sps::with_timing(nal, self.fps)),
-                    Some(PPS) => new_pps = Some(Bytes::copy_from_slice(nal)),
-                    Some(_) => {
-                        data.put_u32(nal.len() as u32);
-                        data.put_slice(nal);
-                    }
-                    None => {}
-                }
+        let timestamp = openh264::Timestamp::from_millis(timestamp_ms);
+        // A skip is decided before anything is coded and drains rate control's bucket by one picture's share, so it helps
+        // to ask again. The cadence must be exact; a rate a little above the target is the lesser evil.
+        for _ in 0..MAX_TRIES {
+            let coded = self.encoder.encode_at(&source, timestamp)?;
+            if matches!(coded.frame_type(), FrameType::Skip) {
+                continue;
             }
+            let key = matches!(coded.frame_type(), FrameType::IDR);
+            let (data, sps, pps) = collect(&coded);
+            if let (Some(sps), Some(pps)) = (sps, pps) {
+                self.parameter_sets = Some((sps::with_timing(&sps, self.fps), pps));
+            }
+            return if data.is_empty() { Err(Error::Skipped) } else { Ok(CodedPicture { key, data }) };
         }
-        if let (Some(sps), Some(pps)) = (new_sps, new_pps) {
-            self.parameter_sets = Some((sps, pps));
-        }
-        if data.is_empty() {
-            return Err(Error::Skipped);
-        }
-        Ok(CodedPicture { key, data: data.freeze() })
+        Err(Error::Skipped)
     }
 
     /// `avcC` (AVCDecoderConfigurationRecord, length size 4); `None` before the first picture.
@@ -128,6 +120,26 @@ impl std::fmt::Debug for VideoEncoder {
     }
 }
 
+/// A picture's NAL units, length-prefixed, and apart from them its SPS and PPS.
+fn collect(coded: &EncodedBitStream<'_>) -> (Bytes, Option<Bytes>, Option<Bytes>) {
+    let (mut data, mut sps, mut pps) = (BytesMut::new(), None, None);
+    for layer in (0..coded.num_layers()).filter_map(|i| coded.layer(i)) {
+        for nal in (0..layer.nal_count()).filter_map(|i| layer.nal_unit(i)) {
+            let nal = strip_start_code(nal);
+            match nal.first().map(|header| header & 0x1f) {
+                Some(SPS) => sps = Some(Bytes::copy_from_slice(nal)),
+                Some(PPS) => pps = Some(Bytes::copy_from_slice(nal)),
+                Some(_) => {
+                    data.put_u32(nal.len() as u32);
+                    data.put_slice(nal);
+                }
+                None => {}
+            }
+        }
+    }
+    (data.freeze(), sps, pps)
+}
+
 fn strip_start_code(nal: &[u8]) -> &[u8] {
     let zeros = nal.iter().take_while(|&&byte| byte == 0).count();
     match nal.get(zeros..) {
@@ -136,6 +148,8 @@ fn strip_start_code(nal: &[u8]) -> &[u8] {
     }
 }
 
+/// A bucket that holds a second's bits is empty after as many skips as there are pictures in it, 120 at most.
+const MAX_TRIES: usize = 128;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
 
