@@ -1,1 +1,109 @@
-//! MPEG audio layer III (ISO/IEC 11172-3 and 13818-3): frame headers.
+//! MPEG audio layer III: frame headers.
+//!
+//! Implements the header of ISO/IEC 11172-3 2.4.1.3, its extension to half rates in ISO/IEC 13818-3, and the quarter
+//! rates everyone calls MPEG 2.5.
+//!
+//! It does not carry layers I and II, nor free-format bit rates, and does not look behind the header.
+
+/// Why an MPEG audio frame cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no frame header where one belongs.
+    #[error("no MPEG audio frame header (sync word ff ex)")]
+    NoSync,
+    /// Another layer.
+    #[error("MPEG audio layer {0}")]
+    Layer(u8),
+    /// A field has a reserved value, or the bit rate is free.
+    #[error("MPEG audio header has an unusable {0}")]
+    Reserved(&'static str),
+    /// The frame is longer than the data.
+    #[error("MP3 frame of {needs} bytes is cut off after {has}")]
+    Truncated {
+        /// Bytes there are.
+        has: usize,
+        /// Bytes the header announces.
+        needs: usize,
+    },
+}
+
+/// What an MP3 elementary stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// 1 or 2.
+    pub channels: u8,
+    /// Samples in one frame: 1152, or 576 at half and quarter rates.
+    pub samples_per_frame: u32,
+    /// Bits per second of the frame this was read from; frames of variable-rate streams differ.
+    pub bitrate: Option<u32>,
+}
+
+impl Config {
+    /// Reads the header a frame begins with; returns the length of the whole frame in bytes as well.
+    pub fn parse(frame: &[u8]) -> Result<(Self, usize), Error> {
+        let &[0xff, version, rates, mode, ..] = frame else {
+            return Err(Error::NoSync);
+        };
+        if version & 0xe0 != 0xe0 {
+            return Err(Error::NoSync);
+        }
+        // 1, 2 or 4: what the rates of MPEG-1 are divided by.
+        let divisor = match version >> 3 & 3 {
+            3 => 1,
+            2 => 2,
+            0 => 4,
+            _ => return Err(Error::Reserved("version")),
+        };
+        match version >> 1 & 3 {
+            1 => {}
+            2 => return Err(Error::Layer(2)),
+            3 => return Err(Error::Layer(1)),
+            _ => return Err(Error::Reserved("layer")),
+        }
+        let kilobits = if divisor == 1 {
+            &FULL_RATES
+        } else {
+            &LOW_RATES
+        };
+        let bitrate = match kilobits.get(usize::from(rates >> 4)) {
+            Some(&kilobits) if kilobits > 0 => kilobits * 1000,
+            _ => return Err(Error::Reserved("bit rate")),
+        };
+        let sample_rate = [44100, 48000, 32000]
+            .get(usize::from(rates >> 2 & 3))
+            .ok_or(Error::Reserved("sample rate"))?;
+        let sample_rate = sample_rate / divisor;
+        let samples_per_frame = if divisor == 1 { 1152 } else { 576 };
+        let padding = u32::from(rates >> 1 & 1);
+        let length = samples_per_frame / 8 * bitrate / sample_rate + padding;
+        let channels = if mode >> 6 == 3 { 1 } else { 2 };
+        let config = Self {
+            sample_rate,
+            channels,
+            samples_per_frame,
+            bitrate: Some(bitrate),
+        };
+        Ok((config, length as usize))
+    }
+
+    /// Whether frames of both can follow each other in one stream: all but the bit rate is the same.
+    pub fn same_format(&self, other: &Self) -> bool {
+        Self {
+            bitrate: None,
+            ..*self
+        } == Self {
+            bitrate: None,
+            ..*other
+        }
+    }
+}
+
+/// Kilobits per second by index, MPEG-1 layer III; 0 is free format.
+const FULL_RATES: [u32; 15] = [
+    0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+];
+
+/// The same at half and quarter sample rates.
+const LOW_RATES: [u32; 15] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];

@@ -1,0 +1,32 @@
+//! What one RTMP peer may make us hold or do, each number with its reason.
+//!
+//! They bound memory and work per connection. How many connections there may be, and how long each may take, is the
+//! listener's business, since it has the clock.
+
+/// Chunk streams per connection. Encoders use three to six; the state of one is about 60 bytes.
+pub const MAX_CHUNK_STREAMS: usize = 64;
+
+/// Messages in assembly at once. Legal interleaving needs one per audio, video, data and command stream.
+pub const MAX_OPEN_MESSAGES: usize = 8;
+
+/// Bytes of one audio, video or aggregate message. A 4K key frame at 100 Mb/s with a one second GOP stays below it.
+pub const MAX_MEDIA_MESSAGE: usize = 4 << 20;
+
+/// Bytes of one message of any other kind. A `connect` is below 2 KiB, metadata seldom over 4 KiB.
+pub const MAX_OTHER_MESSAGE: usize = 64 << 10;
+
+/// Bytes in messages that are not complete yet, per connection: four of the longest.
+pub const MAX_OPEN_BYTES: usize = 16 << 20;
+
+/// Memory taken ahead of the bytes that have arrived, when a message's assembly begins. What a peer merely announces is
+/// never reserved.
+pub const ASSEMBLY_STEP: usize = 64 << 10;
+
+/// Objects and arrays inside one another in AMF0. Real metadata needs three; the decoder recurses once per level.
+pub const MAX_AMF_DEPTH: usize = 16;
+
+/// Characters of the application's name, and of the stream's, each. `%`-escapes and all still fit a URL path of 2 KiB.
+pub const MAX_NAME: usize = 255;
+
+/// Characters of the query given with a name. Signed tokens live here; FFmpeg cuts its URL at 1024.
+pub const MAX_QUERY: usize = 4096;
