@@ -44,7 +44,11 @@ pub fn draw_cells(luma: &mut [u8], width: usize, height: usize, stride: usize, u
     let (top, bottom) = (at(height, 2, 45), at(height, 6, 45));
     for row in luma.chunks_mut(stride.max(1)).take(bottom).skip(top) {
         for i in 0..CELLS {
-            let level = if word >> (CELLS - 1 - i) & 1 == 1 { WHITE } else { BLACK };
+            let level = if word >> (CELLS - 1 - i) & 1 == 1 {
+                WHITE
+            } else {
+                BLACK
+            };
             if let Some(cell) = row.get_mut(at(width, 2 + 3 * i, 160)..at(width, 5 + 3 * i, 160)) {
                 cell.fill(level);
             }
@@ -59,7 +63,8 @@ pub fn decode_cells(luma: &[u8], width: usize, height: usize, stride: usize) -> 
     let mut levels = [0i32; CELLS];
     for (i, level) in levels.iter_mut().enumerate() {
         // In quarters of a cell's width, so that the fractions stay whole.
-        let x = at(width, 11 + 12 * i, 640)..at(width, 17 + 12 * i, 640).max(at(width, 11 + 12 * i, 640) + 1);
+        let x = at(width, 11 + 12 * i, 640)
+            ..at(width, 17 + 12 * i, 640).max(at(width, 11 + 12 * i, 640) + 1);
         let y = at(height, 3, 45)..at(height, 5, 45).max(at(height, 3, 45) + 1);
         *level = mean(luma, stride, x, y)?;
     }
@@ -99,12 +104,21 @@ fn at(size: usize, numerator: usize, denominator: usize) -> usize {
 }
 
 /// Mean of a rectangle of the plane; `None` if it does not lie inside.
-fn mean(luma: &[u8], stride: usize, x: std::ops::Range<usize>, y: std::ops::Range<usize>) -> Option<i32> {
+fn mean(
+    luma: &[u8],
+    stride: usize,
+    x: std::ops::Range<usize>,
+    y: std::ops::Range<usize>,
+) -> Option<i32> {
     let count = i32::try_from(x.len() * y.len()).ok().filter(|&n| n > 0)?;
     let mut sum = 0;
     for row in y {
         let start = row.checked_mul(stride)?;
-        sum += luma.get(start + x.start..start + x.end)?.iter().map(|&level| i32::from(level)).sum::<i32>();
+        sum += luma
+            .get(start + x.start..start + x.end)?
+            .iter()
+            .map(|&level| i32::from(level))
+            .sum::<i32>();
     }
     Some(sum / count)
 }
@@ -131,10 +145,22 @@ mod tests {
 
     #[test]
     fn reads_what_was_drawn_at_any_size() {
-        for (width, height) in [(640, 360), (1280, 720), (1920, 1080), (426, 240), (256, 144), (854, 480), (360, 640)] {
+        for (width, height) in [
+            (640, 360),
+            (1280, 720),
+            (1920, 1080),
+            (426, 240),
+            (256, 144),
+            (854, 480),
+            (360, 640),
+        ] {
             for unix_ms in TIMES {
                 let luma = strip(width, height, unix_ms);
-                assert_eq!(decode_cells(&luma, width, height, width), Some(unix_ms), "{width}x{height}");
+                assert_eq!(
+                    decode_cells(&luma, width, height, width),
+                    Some(unix_ms),
+                    "{width}x{height}"
+                );
             }
         }
     }
@@ -174,14 +200,21 @@ mod tests {
                 row[..8 + 12 * tear].copy_from_slice(&other[..8 + 12 * tear]);
             }
             let read = decode_cells(&luma, 640, 360, 640);
-            assert!(read.is_none_or(|t| t == old || t == new), "tear {tear}: {read:?}");
+            assert!(
+                read.is_none_or(|t| t == old || t == new),
+                "tear {tear}: {read:?}"
+            );
         }
     }
 
     #[test]
     fn blend_of_two_pictures_is_refused() {
         let (a, b) = (strip(640, 360, TIMES[2]), strip(640, 360, TIMES[2] + 33));
-        let luma: Vec<u8> = a.iter().zip(&b).map(|(&a, &b)| ((u16::from(a) + u16::from(b)) / 2) as u8).collect();
+        let luma: Vec<u8> = a
+            .iter()
+            .zip(&b)
+            .map(|(&a, &b)| ((u16::from(a) + u16::from(b)) / 2) as u8)
+            .collect();
         assert_eq!(decode_cells(&luma, 640, 360, 640), None);
     }
 
@@ -197,7 +230,10 @@ mod tests {
 
     #[test]
     fn low_contrast_still_reads() {
-        let luma: Vec<u8> = strip(640, 360, TIMES[2]).iter().map(|&level| 80 + level / 3).collect();
+        let luma: Vec<u8> = strip(640, 360, TIMES[2])
+            .iter()
+            .map(|&level| 80 + level / 3)
+            .collect();
         assert_eq!(decode_cells(&luma, 640, 360, 640), Some(TIMES[2]));
     }
 }

@@ -7,8 +7,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use openh264::OpenH264API;
 use openh264::encoder::{
-    BitRate, Complexity, EncodedBitStream, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, Profile, RateControlMode,
-    SpsPpsStrategy, UsageType, VuiConfig,
+    BitRate, Complexity, EncodedBitStream, Encoder, EncoderConfig, FrameRate, FrameType,
+    IntraFramePeriod, Profile, RateControlMode, SpsPpsStrategy, UsageType, VuiConfig,
 };
 use openh264::formats::YUVSlices;
 
@@ -64,16 +64,29 @@ impl VideoEncoder {
             .background_detection(false)
             .vui(VuiConfig::bt709());
         let encoder = Encoder::with_api_config(OpenH264API::from_source(), config)?;
-        Ok(Self { encoder, fps, parameter_sets: None })
+        Ok(Self {
+            encoder,
+            fps,
+            parameter_sets: None,
+        })
     }
 
     /// Encodes one picture; `key` makes it an IDR picture.
-    pub fn encode(&mut self, picture: &Picture, key: bool, timestamp_ms: u64) -> Result<CodedPicture, Error> {
+    pub fn encode(
+        &mut self,
+        picture: &Picture,
+        key: bool,
+        timestamp_ms: u64,
+    ) -> Result<CodedPicture, Error> {
         if key && self.parameter_sets.is_some() {
             self.encoder.force_intra_frame();
         }
         let (width, height) = picture.dimensions();
-        let source = YUVSlices::new(picture.planes(), (width, height), (width, width / 2, width / 2));
+        let source = YUVSlices::new(
+            picture.planes(),
+            (width, height),
+            (width, width / 2, width / 2),
+        );
         let timestamp = openh264::Timestamp::from_millis(timestamp_ms);
         // A skip is decided before anything is coded and drains rate control's bucket by one picture's share, so it helps
         // to ask again. The cadence must be exact; a rate a little above the target is the lesser evil.
@@ -87,7 +100,11 @@ impl VideoEncoder {
             if let (Some(sps), Some(pps)) = (sps, pps) {
                 self.parameter_sets = Some((sps::with_timing(&sps, self.fps), pps));
             }
-            return if data.is_empty() { Err(Error::Skipped) } else { Ok(CodedPicture { key, data }) };
+            return if data.is_empty() {
+                Err(Error::Skipped)
+            } else {
+                Ok(CodedPicture { key, data })
+            };
         }
         Err(Error::Skipped)
     }
@@ -116,7 +133,9 @@ impl VideoEncoder {
 
 impl std::fmt::Debug for VideoEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VideoEncoder").field("fps", &self.fps).finish_non_exhaustive()
+        f.debug_struct("VideoEncoder")
+            .field("fps", &self.fps)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,7 +180,13 @@ mod tests {
     use openh264::formats::YUVSource;
 
     /// Draws, encodes and decodes `count` pictures and gives each decoded one with the time drawn into it.
-    fn round_trip(width: usize, height: usize, bitrate: u32, count: u64, mut check: impl FnMut(u64, &[u8], usize)) -> usize {
+    fn round_trip(
+        width: usize,
+        height: usize,
+        bitrate: u32,
+        count: u64,
+        mut check: impl FnMut(u64, &[u8], usize),
+    ) -> usize {
         let mut picture = Picture::new(width, height);
         let mut encoder = VideoEncoder::new(30, bitrate).unwrap();
         let mut decoder = Decoder::new().unwrap();
@@ -169,13 +194,19 @@ mod tests {
         for number in 0..count {
             let unix_ms = 1_795_223_125_678 + number * 100 / 3;
             picture.draw(unix_ms, number);
-            let coded = encoder.encode(&picture, number % 30 == 0, number * 100 / 3).unwrap();
+            let coded = encoder
+                .encode(&picture, number % 30 == 0, number * 100 / 3)
+                .unwrap();
             assert_eq!(coded.key, number % 30 == 0, "picture {number}");
             bytes += coded.data.len();
 
             let mut annex_b = Vec::new();
             let (sps, pps) = encoder.parameter_sets().unwrap();
-            let sets = if coded.key { vec![&sps[..], &pps[..]] } else { Vec::new() };
+            let sets = if coded.key {
+                vec![&sps[..], &pps[..]]
+            } else {
+                Vec::new()
+            };
             let mut rest = &coded.data[..];
             let mut nals = sets;
             while let [a, b, c, d, tail @ ..] = rest {
@@ -187,7 +218,10 @@ mod tests {
                 annex_b.extend_from_slice(&[0, 0, 0, 1]);
                 annex_b.extend_from_slice(nal);
             }
-            let decoded = decoder.decode(&annex_b).unwrap().expect("every picture comes out at once");
+            let decoded = decoder
+                .decode(&annex_b)
+                .unwrap()
+                .expect("every picture comes out at once");
             assert_eq!(decoded.dimensions(), (width, height));
             check(unix_ms, decoded.y(), decoded.strides().0);
         }
@@ -196,9 +230,17 @@ mod tests {
 
     #[test]
     fn strip_survives_the_encoder() {
-        for (width, height, bitrate) in [(640, 360, 1_500_000), (640, 360, 400_000), (320, 180, 300_000)] {
+        for (width, height, bitrate) in [
+            (640, 360, 1_500_000),
+            (640, 360, 400_000),
+            (320, 180, 300_000),
+        ] {
             round_trip(width, height, bitrate, 65, |unix_ms, luma, stride| {
-                assert_eq!(decode_cells(luma, width, height, stride), Some(unix_ms), "{width}x{height} at {bitrate}");
+                assert_eq!(
+                    decode_cells(luma, width, height, stride),
+                    Some(unix_ms),
+                    "{width}x{height} at {bitrate}"
+                );
             });
         }
     }
@@ -212,16 +254,23 @@ mod tests {
                 for y in 0..height {
                     for x in 0..width {
                         let position = |i: usize, to: usize, from: usize| {
-                            let p = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).clamp(0.0, from as f64 - 1.001);
+                            let p = ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5)
+                                .clamp(0.0, from as f64 - 1.001);
                             (p as usize, p.fract())
                         };
-                        let ((x0, fx), (y0, fy)) = (position(x, width, 640), position(y, height, 360));
+                        let ((x0, fx), (y0, fy)) =
+                            (position(x, width, 640), position(y, height, 360));
                         let level = |x: usize, y: usize| f64::from(luma[y * stride + x]);
                         let row = |y: usize| level(x0, y) * (1.0 - fx) + level(x0 + 1, y) * fx;
-                        scaled[y * width + x] = (row(y0) * (1.0 - fy) + row(y0 + 1) * fy).round() as u8;
+                        scaled[y * width + x] =
+                            (row(y0) * (1.0 - fy) + row(y0 + 1) * fy).round() as u8;
                     }
                 }
-                assert_eq!(decode_cells(&scaled, width, height, width), Some(unix_ms), "{width}x{height}");
+                assert_eq!(
+                    decode_cells(&scaled, width, height, width),
+                    Some(unix_ms),
+                    "{width}x{height}"
+                );
             }
         });
     }

@@ -11,6 +11,7 @@ pub const GLYPH_HEIGHT: usize = 7;
 pub const ADVANCE: usize = GLYPH_WIDTH + 1;
 
 /// The rows of a glyph from the top; of each byte the low five bits, the leftmost dot highest.
+#[rustfmt::skip] // one glyph a line
 pub fn glyph(character: u8) -> [u8; GLYPH_HEIGHT] {
     match character {
         b'0' => [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110],
@@ -65,7 +66,11 @@ mod tests {
     fn glyphs_differ_and_fit() {
         let known = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ:-./";
         for (i, &a) in known.iter().enumerate() {
-            assert!(glyph(a).iter().all(|row| row >> GLYPH_WIDTH == 0), "{}", a as char);
+            assert!(
+                glyph(a).iter().all(|row| row >> GLYPH_WIDTH == 0),
+                "{}",
+                a as char
+            );
             assert_ne!(glyph(a), glyph(b' '));
             for &b in &known[i + 1..] {
                 assert_ne!(glyph(a), glyph(b), "{} and {}", a as char, b as char);

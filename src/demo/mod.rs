@@ -15,6 +15,6 @@ pub mod cells;
 pub mod encoder;
 pub mod font;
 pub mod picture;
-//PUB
+pub mod publisher;
 mod sps;
 pub mod tone;

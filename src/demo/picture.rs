@@ -58,17 +58,23 @@ impl Picture {
         let margin = large;
         let (date, time) = clock(unix_ms);
         let line = |dots: usize| self.height * dots / 45;
-        let (date_top, clock_top, counter_top, track_top) = (line(10), line(16), line(29), line(36));
+        let (date_top, clock_top, counter_top, track_top) =
+            (line(10), line(16), line(29), line(36));
         self.text(&date, small, date_top, margin);
         self.text(&time, large, clock_top, margin);
-        self.text(&format!("LHLS TEST  FRAME {number:07}"), small, counter_top, margin / 2);
+        self.text(
+            &format!("LHLS TEST  FRAME {number:07}"),
+            small,
+            counter_top,
+            margin / 2,
+        );
         self.track(unix_ms, track_top, large);
     }
 
     fn background(&mut self, number: u64) {
         // An even number of pixels, so that chroma moves by whole ones too and prediction is exact.
         let step = (self.width / 160).max(1) & !1;
-        let shift = (number as usize).wrapping_mul(step.max(2)) % self.width & !1;
+        let shift = ((number as usize).wrapping_mul(step.max(2)) % self.width) & !1;
         let band = (self.height * 8 / 45) & !1;
         for row in self.y.chunks_exact_mut(self.width).skip(band) {
             row.copy_from_slice(&self.wave[0][shift..shift + self.width]);
@@ -86,11 +92,25 @@ impl Picture {
     fn text(&mut self, text: &str, dot: usize, top: usize, margin: usize) {
         let width = (text.len() * ADVANCE - 1) * dot;
         let left = self.width.saturating_sub(width) / 2;
-        self.rectangle(left.saturating_sub(margin), top.saturating_sub(margin), width + 2 * margin, GLYPH_HEIGHT * dot + 2 * margin, PANEL);
+        self.rectangle(
+            left.saturating_sub(margin),
+            top.saturating_sub(margin),
+            width + 2 * margin,
+            GLYPH_HEIGHT * dot + 2 * margin,
+            PANEL,
+        );
         for (i, character) in text.bytes().enumerate() {
             for (row, bits) in glyph(character).into_iter().enumerate() {
-                for column in (0..GLYPH_WIDTH).filter(|column| bits >> (GLYPH_WIDTH - 1 - column) & 1 == 1) {
-                    self.fill(left + (i * ADVANCE + column) * dot, top + row * dot, dot, dot, WHITE);
+                for column in
+                    (0..GLYPH_WIDTH).filter(|column| bits >> (GLYPH_WIDTH - 1 - column) & 1 == 1)
+                {
+                    self.fill(
+                        left + (i * ADVANCE + column) * dot,
+                        top + row * dot,
+                        dot,
+                        dot,
+                        WHITE,
+                    );
                 }
             }
         }
@@ -106,7 +126,13 @@ impl Picture {
             self.fill(left, top, lamp, height, WHITE);
         }
         let way = width - lamp - 3 * unit;
-        self.fill(left + lamp + unit + (way - unit) * ms / 1000, top + unit / 2, 2 * unit, height - unit / 2 * 2, AMBER);
+        self.fill(
+            left + lamp + unit + (way - unit) * ms / 1000,
+            top + unit / 2,
+            2 * unit,
+            height - unit / 2 * 2,
+            AMBER,
+        );
     }
 
     /// A grey rectangle, colour removed; grown to even edges, cut at the picture's.
@@ -124,7 +150,12 @@ impl Picture {
 
     fn fill(&mut self, left: usize, top: usize, width: usize, height: usize, level: u8) {
         let (left, right) = (left.min(self.width), (left + width).min(self.width));
-        for row in self.y.chunks_exact_mut(self.width).take(top + height).skip(top) {
+        for row in self
+            .y
+            .chunks_exact_mut(self.width)
+            .take(top + height)
+            .skip(top)
+        {
             row[left..right].fill(level);
         }
     }
@@ -144,7 +175,9 @@ fn clock(unix_ms: u64) -> (String, String) {
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     // At most a few hundred rounds, once a picture.
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
@@ -154,7 +187,20 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
         }
     }
     let mut month = 1;
-    for length in [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+    for length in [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ] {
         if days < length {
             break;
         }
@@ -190,20 +236,41 @@ mod tests {
     #[test]
     fn calendar() {
         assert_eq!(clock(0), ("1970-01-01 UTC".into(), "00:00:00.000".into()));
-        assert_eq!(clock(951_782_400_000), ("2000-02-29 UTC".into(), "00:00:00.000".into()));
-        assert_eq!(clock(1_795_223_125_678), ("2026-11-21 UTC".into(), "01:05:25.678".into()));
-        assert_eq!(clock(4_107_542_399_999), ("2100-02-28 UTC".into(), "23:59:59.999".into()));
+        assert_eq!(
+            clock(951_782_400_000),
+            ("2000-02-29 UTC".into(), "00:00:00.000".into())
+        );
+        assert_eq!(
+            clock(1_795_223_125_678),
+            ("2026-11-21 UTC".into(), "01:05:25.678".into())
+        );
+        assert_eq!(
+            clock(4_107_542_399_999),
+            ("2100-02-28 UTC".into(), "23:59:59.999".into())
+        );
         assert_eq!(clock(u64::MAX).0, "9999-12-31 UTC");
     }
 
     #[test]
     fn strip_survives_the_rest_of_the_picture() {
-        for (width, height) in [(640, 360), (1280, 720), (160, 90), (320, 180), (1920, 1080), (480, 480), (202, 360)] {
+        for (width, height) in [
+            (640, 360),
+            (1280, 720),
+            (160, 90),
+            (320, 180),
+            (1920, 1080),
+            (480, 480),
+            (202, 360),
+        ] {
             let mut picture = Picture::new(width, height);
             for number in 0..70 {
                 let unix_ms = 1_795_223_125_678 + number * 33;
                 picture.draw(unix_ms, number);
-                assert_eq!(decode_cells(picture.planes().0, width, height, width), Some(unix_ms), "{width}x{height}");
+                assert_eq!(
+                    decode_cells(picture.planes().0, width, height, width),
+                    Some(unix_ms),
+                    "{width}x{height}"
+                );
             }
         }
     }

@@ -13,7 +13,10 @@ pub(super) fn with_timing(nal: &[u8], fps: u32) -> Bytes {
 
 fn rewrite(nal: &[u8], fps: u32) -> Option<Vec<u8>> {
     let rbsp = unescape(nal);
-    let mut reader = BitReader { data: &rbsp, position: 0 };
+    let mut reader = BitReader {
+        data: &rbsp,
+        position: 0,
+    };
     reader.bits(8)?; // NAL unit header
     if !matches!(reader.bits(8)?, 66 | 77) {
         return None;
@@ -77,7 +80,12 @@ fn rewrite(nal: &[u8], fps: u32) -> Option<Vec<u8>> {
     bits.push(true); // rbsp_stop_one_bit
     let bytes: Vec<u8> = bits
         .chunks(8)
-        .map(|chunk| chunk.iter().enumerate().fold(0, |byte, (i, &bit)| byte | u8::from(bit) << (7 - i)))
+        .map(|chunk| {
+            chunk
+                .iter()
+                .enumerate()
+                .fold(0, |byte, (i, &bit)| byte | u8::from(bit) << (7 - i))
+        })
         .collect();
     Some(escape(&bytes))
 }
@@ -89,8 +97,12 @@ struct BitReader<'a> {
 
 impl BitReader<'_> {
     fn bits(&mut self, count: usize) -> Option<u32> {
-        let end = self.position.checked_add(count).filter(|&end| end <= self.data.len() * 8)?;
-        let value = (self.position..end).fold(0, |value, i| value << 1 | u32::from(bit(self.data, i)));
+        let end = self
+            .position
+            .checked_add(count)
+            .filter(|&end| end <= self.data.len() * 8)?;
+        let value =
+            (self.position..end).fold(0, |value, i| value << 1 | u32::from(bit(self.data, i)));
         self.position = end;
         Some(value)
     }
@@ -106,7 +118,8 @@ impl BitReader<'_> {
 }
 
 fn bit(data: &[u8], position: usize) -> bool {
-    data.get(position / 8).is_some_and(|byte| byte >> (7 - position % 8) & 1 == 1)
+    data.get(position / 8)
+        .is_some_and(|byte| byte >> (7 - position % 8) & 1 == 1)
 }
 
 /// Takes the emulation prevention bytes out (7.4.1.1).
@@ -149,16 +162,26 @@ mod tests {
     fn rate_is_in_the_encoders_set() {
         for (fps, size) in [(30, (640, 360)), (25, (1280, 720)), (60, (642, 362))] {
             let mut encoder = VideoEncoder::new(fps, 1_500_000).unwrap();
-            encoder.encode(&Picture::new(size.0, size.1), true, 0).unwrap();
+            encoder
+                .encode(&Picture::new(size.0, size.1), true, 0)
+                .unwrap();
             let (sps, _) = encoder.parameter_sets().unwrap();
-            let parsed = h264_reader::nal::sps::SeqParameterSet::from_bits(h264_reader::rbsp::BitReader::new(
-                h264_reader::rbsp::ByteReader::skipping_h264_header(&sps[..]),
-            ))
+            let parsed = h264_reader::nal::sps::SeqParameterSet::from_bits(
+                h264_reader::rbsp::BitReader::new(
+                    h264_reader::rbsp::ByteReader::skipping_h264_header(&sps[..]),
+                ),
+            )
             .unwrap();
             assert_eq!(parsed.fps(), Some(f64::from(fps)));
-            assert_eq!(parsed.pixel_dimensions().unwrap(), (size.0 as u32, size.1 as u32));
+            assert_eq!(
+                parsed.pixel_dimensions().unwrap(),
+                (size.0 as u32, size.1 as u32)
+            );
             let vui = parsed.vui_parameters.unwrap();
-            assert_eq!(vui.bitstream_restrictions.unwrap().max_num_reorder_frames, 0);
+            assert_eq!(
+                vui.bitstream_restrictions.unwrap().max_num_reorder_frames,
+                0
+            );
             // Once in, it stays as it is.
             assert_eq!(with_timing(&sps, 50), sps);
         }
@@ -166,14 +189,25 @@ mod tests {
 
     #[test]
     fn other_input_is_left_alone() {
-        for nal in [&b""[..], &[0x67], &[0x67, 66, 0, 30], &[0; 40], &[0xff; 40], &[0x67, 100, 0, 30, 1, 2, 3]] {
+        for nal in [
+            &b""[..],
+            &[0x67],
+            &[0x67, 66, 0, 30],
+            &[0; 40],
+            &[0xff; 40],
+            &[0x67, 100, 0, 30, 1, 2, 3],
+        ] {
             assert_eq!(with_timing(nal, 30), nal);
         }
     }
 
     #[test]
     fn escaping_is_undone() {
-        for rbsp in [&[0, 0, 0, 0, 0, 1, 0, 0, 3, 0, 0, 4][..], &[1, 2, 3], &[0, 0, 2]] {
+        for rbsp in [
+            &[0, 0, 0, 0, 0, 1, 0, 0, 3, 0, 0, 4][..],
+            &[1, 2, 3],
+            &[0, 0, 2],
+        ] {
             assert_eq!(unescape(&escape(rbsp)), rbsp);
         }
         assert_eq!(escape(&[0, 0, 1]), [0, 0, 3, 1]);

@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 /// Samples a second.
 pub const SAMPLE_RATE: u32 = 48_000;
+/// Bits a second, about.
+pub const BITRATE: u32 = 43_000;
 /// Samples in a frame.
 pub const SAMPLES_PER_FRAME: u32 = 1024;
 
@@ -20,7 +22,9 @@ pub struct Tone {
 impl Tone {
     /// Takes the built-in loop apart.
     pub fn new() -> Self {
-        Self { frames: frames(ASSET) }
+        Self {
+            frames: frames(ASSET),
+        }
     }
 
     /// `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1): AAC-LC, 48 kHz, mono.
@@ -56,8 +60,12 @@ fn frames(mut data: &'static [u8]) -> Vec<Bytes> {
     let mut frames = Vec::new();
     while let [0xff, 0xf1, _, a, b, c, _, ..] = data {
         let length = usize::from(a & 3) << 11 | usize::from(*b) << 3 | usize::from(c >> 5);
-        let Some((frame, rest)) = data.split_at_checked(length) else { break };
-        frames.push(Bytes::from_static(frame.get(ADTS_HEADER..).unwrap_or_default()));
+        let Some((frame, rest)) = data.split_at_checked(length) else {
+            break;
+        };
+        frames.push(Bytes::from_static(
+            frame.get(ADTS_HEADER..).unwrap_or_default(),
+        ));
         data = rest;
     }
     frames
@@ -78,7 +86,13 @@ mod tests {
         assert_eq!((ASSET[2] & 1) << 2 | ASSET[3] >> 6, 1);
         let tone = Tone::new();
         assert_eq!(tone.frames.len(), 375);
-        assert_eq!(tone.frames.iter().map(|frame| frame.len() + ADTS_HEADER).sum::<usize>(), ASSET.len());
+        assert_eq!(
+            tone.frames
+                .iter()
+                .map(|frame| frame.len() + ADTS_HEADER)
+                .sum::<usize>(),
+            ASSET.len()
+        );
         assert_eq!(&tone.config()[..], &[0x11, 0x88]);
         assert!(tone.frames.iter().all(|frame| !frame.is_empty()));
     }

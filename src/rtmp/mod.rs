@@ -14,8 +14,10 @@
 
 pub mod amf;
 pub mod chunk;
-pub mod handshake;
+pub mod client;
 pub mod limits;
+pub mod push;
+pub mod url;
 
 #[cfg(test)]
-mod test_util;
+pub(crate) mod test_util;

@@ -1,0 +1,207 @@
+//! Publishes a stream to an RTMP server over TCP: the socket, the clock and the time limits around [`Client`].
+//!
+//! Media comes in through a channel, so that who makes it never waits for the network: a full channel tells it to drop, and
+//! what to drop (whole GOPs, say) is its own decision. One attempt only; whoever wants another calls [`connect`] again.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{self, Client, Event};
+use super::url::Url;
+
+/// One message of media on its way to the server. Bodies are those of FLV tags ([`crate::flv::write`]).
+#[derive(Debug, Clone)]
+pub enum Media {
+    /// Audio tag body and its time in milliseconds.
+    Audio(u32, Bytes),
+    /// Video tag body and its decoding time in milliseconds.
+    Video(u32, Bytes),
+    /// Script tag body (`onMetaData`) and its time in milliseconds.
+    Metadata(u32, Bytes),
+}
+
+/// A connection on which the server has accepted the stream.
+#[derive(Debug)]
+pub struct Push {
+    socket: TcpStream,
+    client: Client,
+    input: BytesMut,
+    output: BytesMut,
+    sent: u64,
+}
+
+/// Why a push did not start or did not last.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No TCP connection.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The server did not get as far as accepting the stream.
+    #[error("{0} did not accept the stream within {CONNECT_TIMEOUT:?}")]
+    Timeout(String),
+    /// The server said no.
+    #[error("the server refused the stream: {code} {description}")]
+    Refused {
+        /// Such as `NetStream.Publish.BadName`.
+        code: String,
+        /// The server's words.
+        description: String,
+    },
+    /// The server ended the stream.
+    #[error("the server ended the stream: {code} {description}")]
+    Closed {
+        /// Such as `NetStream.Unpublish.Success`.
+        code: String,
+        /// The server's words.
+        description: String,
+    },
+    /// The server hung up without a word.
+    #[error("the server closed the connection")]
+    Eof,
+    /// The server has taken nothing for a long time.
+    #[error("the server has taken no data for {STALL_TIMEOUT:?}")]
+    Stalled,
+    /// The connection broke.
+    #[error("connection to the server: {0}")]
+    Io(#[from] std::io::Error),
+    /// The server does not speak RTMP as it should.
+    #[error(transparent)]
+    Protocol(#[from] client::Error),
+}
+
+/// Connects to the server and publishes the stream; returns once the server has accepted it, within [`CONNECT_TIMEOUT`].
+pub async fn connect(url: &Url) -> Result<Push, Error> {
+    match timeout(CONNECT_TIMEOUT, begin(url)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout(url.to_string())),
+    }
+}
+
+impl Push {
+    /// Sends what comes out of `media` until it is closed, `cancel` fires, or the connection fails; then ends the stream in
+    /// good order. Returns the number of bytes sent, those of RTMP itself included.
+    pub async fn run(
+        self,
+        mut media: mpsc::Receiver<Media>,
+        cancel: CancellationToken,
+    ) -> Result<u64, Error> {
+        let Self {
+            mut socket,
+            mut client,
+            mut input,
+            mut output,
+            mut sent,
+        } = self;
+        let (mut reader, mut writer) = socket.split();
+        let mut deadline = Instant::now() + STALL_TIMEOUT;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                read = reader.read_buf(&mut input) => {
+                    if read? == 0 {
+                        return Err(Error::Eof);
+                    }
+                    client.handle_input(&mut input)?;
+                    drain_events(&mut client)?;
+                }
+                written = writer.write_buf(&mut output), if !output.is_empty() => {
+                    sent += written? as u64;
+                    deadline = Instant::now() + STALL_TIMEOUT;
+                }
+                message = media.recv(), if output.len() < HIGH_WATER => match message {
+                    Some(Media::Audio(time, body)) => client.audio(time, body)?,
+                    Some(Media::Video(time, body)) => client.video(time, body)?,
+                    Some(Media::Metadata(time, body)) => client.metadata(time, &body)?,
+                    None => break,
+                },
+                () = sleep_until(deadline), if !output.is_empty() => return Err(Error::Stalled),
+            }
+            let fresh = client.take_output();
+            if output.is_empty() && !fresh.is_empty() {
+                deadline = Instant::now() + STALL_TIMEOUT;
+            }
+            output.extend_from_slice(&fresh);
+        }
+        client.close()?;
+        output.extend_from_slice(&client.take_output());
+        let farewell = async {
+            while !output.is_empty() {
+                sent += writer.write_buf(&mut output).await? as u64;
+            }
+            writer.shutdown().await
+        };
+        // The stream is over whether or not the server still listens.
+        let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+        Ok(sent)
+    }
+}
+
+async fn begin(url: &Url) -> Result<Push, Error> {
+    let mut socket = TcpStream::connect((url.host(), url.port()))
+        .await
+        .map_err(|source| Error::Connect {
+            address: url.to_string(),
+            source,
+        })?;
+    // Each picture should leave at once, and there is nothing to be gained by waiting for more.
+    socket.set_nodelay(true)?;
+    let mut client = Client::new(url)?;
+    let mut input = BytesMut::new();
+    let mut sent = 0;
+    loop {
+        let output = client.take_output();
+        socket.write_all(&output).await?;
+        sent += output.len() as u64;
+        if socket.read_buf(&mut input).await? == 0 {
+            return Err(Error::Eof);
+        }
+        let judged = client.handle_input(&mut input);
+        let ready = drain_events(&mut client)?;
+        judged?;
+        if ready {
+            let output = BytesMut::from(&client.take_output()[..]);
+            return Ok(Push {
+                socket,
+                client,
+                input,
+                output,
+                sent,
+            });
+        }
+    }
+}
+
+/// Whether the server has just accepted the stream; an error if it has refused or ended it.
+fn drain_events(client: &mut Client) -> Result<bool, Error> {
+    let mut ready = false;
+    while let Some(event) = client.poll_event() {
+        match event {
+            Event::Ready => ready = true,
+            Event::Refused { code, description } => {
+                return Err(Error::Refused { code, description });
+            }
+            Event::Closed { code, description } => return Err(Error::Closed { code, description }),
+        }
+    }
+    Ok(ready)
+}
+
+/// From the first packet to the server's acceptance. Servers that ask a hook before they accept take a second or two.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that takes nothing for so long is gone, or of no use to a live stream.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the last bytes and the farewell.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes waiting for the socket from which no more media is taken; about a second of a high-definition stream.
+const HIGH_WATER: usize = 1 << 20;
