@@ -171,7 +171,13 @@ pub async fn publish(options: PublishOptions, cancel: CancellationToken) -> Resu
     });
     let video = tokio::task::spawn_blocking({
         let (options, stop) = (options.clone(), stop.clone());
-        move || send_pictures(&options, start, &sender, &stop)
+        move || {
+            // Without pictures the tone must not go on alone, not even after a panic.
+            let guard = stop.clone().drop_guard();
+            let summary = send_pictures(&options, start, &sender, &stop)?;
+            guard.disarm();
+            Ok::<_, encoder::Error>(summary)
+        }
     });
     let sent = push.run(receiver, cancel).await;
     stop.cancel();

@@ -144,6 +144,17 @@ impl Client {
         self.acknowledge()
     }
 
+    /// What the server has not answered yet, for the message when it hangs up or falls silent.
+    pub fn waiting_for(&self) -> &'static str {
+        match self.state {
+            State::Handshake => "the handshake",
+            State::Connecting => "connect (does the server know the application?)",
+            State::Creating => "createStream",
+            State::Publishing { .. } => "publish (does the server allow the stream's name or key?)",
+            State::Ready { .. } | State::Ended => "nothing",
+        }
+    }
+
     /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -47,9 +47,21 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The TCP connection took too long.
+    #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
+    ConnectTimeout(String),
     /// The server did not get as far as accepting the stream.
-    #[error("{0} did not accept the stream within {CONNECT_TIMEOUT:?}")]
-    Timeout(String),
+    #[error("the server did not answer {waiting_for} within {ACCEPT_TIMEOUT:?}")]
+    AcceptTimeout {
+        /// The step of the protocol.
+        waiting_for: &'static str,
+    },
+    /// The server hung up before it accepted the stream, as some do to refuse it.
+    #[error("the server hung up instead of answering {waiting_for}")]
+    HungUp {
+        /// The step of the protocol.
+        waiting_for: &'static str,
+    },
     /// The server said no.
     #[error("the server refused the stream: {code} {description}")]
     Refused {
@@ -80,11 +92,35 @@ pub enum Error {
     Protocol(#[from] client::Error),
 }
 
-/// Connects to the server and publishes the stream; returns once the server has accepted it, within [`CONNECT_TIMEOUT`].
+/// Connects to the server and publishes the stream; returns once the server has accepted it.
+///
+/// Takes at most [`CONNECT_TIMEOUT`] and [`ACCEPT_TIMEOUT`].
 pub async fn connect(url: &Url) -> Result<Push, Error> {
-    match timeout(CONNECT_TIMEOUT, begin(url)).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::Timeout(url.to_string())),
+    let connecting = TcpStream::connect((url.host(), url.port()));
+    let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(source)) => {
+            return Err(Error::Connect {
+                address: url.to_string(),
+                source,
+            });
+        }
+        Err(_) => return Err(Error::ConnectTimeout(url.to_string())),
+    };
+    // Each picture should leave at once, and there is nothing to be gained by waiting for more.
+    socket.set_nodelay(true)?;
+    let mut push = Push {
+        socket,
+        client: Client::new(url)?,
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        sent: 0,
+    };
+    match timeout(ACCEPT_TIMEOUT, push.wait_for_acceptance()).await {
+        Ok(accepted) => accepted.map(|()| push),
+        Err(_) => Err(Error::AcceptTimeout {
+            waiting_for: push.client.waiting_for(),
+        }),
     }
 }
 
@@ -112,8 +148,9 @@ impl Push {
                     if read? == 0 {
                         return Err(Error::Eof);
                     }
-                    client.handle_input(&mut input)?;
+                    let outcome = client.handle_input(&mut input);
                     drain_events(&mut client)?;
+                    outcome?;
                 }
                 written = writer.write_buf(&mut output), if !output.is_empty() => {
                     sent += written? as u64;
@@ -139,45 +176,35 @@ impl Push {
             while !output.is_empty() {
                 sent += writer.write_buf(&mut output).await? as u64;
             }
-            writer.shutdown().await
+            writer.shutdown().await?;
+            // Closed with something unread, the socket would be reset, and the server could lose our last words.
+            while reader.read_buf(&mut input).await? > 0 {
+                input.clear();
+            }
+            Ok::<_, std::io::Error>(())
         };
         // The stream is over whether or not the server still listens.
         let _ = timeout(CLOSE_TIMEOUT, farewell).await;
         Ok(sent)
     }
-}
 
-async fn begin(url: &Url) -> Result<Push, Error> {
-    let mut socket = TcpStream::connect((url.host(), url.port()))
-        .await
-        .map_err(|source| Error::Connect {
-            address: url.to_string(),
-            source,
-        })?;
-    // Each picture should leave at once, and there is nothing to be gained by waiting for more.
-    socket.set_nodelay(true)?;
-    let mut client = Client::new(url)?;
-    let mut input = BytesMut::new();
-    let mut sent = 0;
-    loop {
-        let output = client.take_output();
-        socket.write_all(&output).await?;
-        sent += output.len() as u64;
-        if socket.read_buf(&mut input).await? == 0 {
-            return Err(Error::Eof);
-        }
-        let judged = client.handle_input(&mut input);
-        let ready = drain_events(&mut client)?;
-        judged?;
-        if ready {
-            let output = BytesMut::from(&client.take_output()[..]);
-            return Ok(Push {
-                socket,
-                client,
-                input,
-                output,
-                sent,
-            });
+    async fn wait_for_acceptance(&mut self) -> Result<(), Error> {
+        loop {
+            self.output.extend_from_slice(&self.client.take_output());
+            self.sent += self.output.len() as u64;
+            self.socket.write_all_buf(&mut self.output).await?;
+            if self.socket.read_buf(&mut self.input).await? == 0 {
+                return Err(Error::HungUp {
+                    waiting_for: self.client.waiting_for(),
+                });
+            }
+            let outcome = self.client.handle_input(&mut self.input);
+            // A refusal tells more than what may be wrong behind it.
+            let ready = drain_events(&mut self.client)?;
+            outcome?;
+            if ready {
+                return Ok(());
+            }
         }
     }
 }
@@ -197,11 +224,16 @@ fn drain_events(client: &mut Client) -> Result<bool, Error> {
     Ok(ready)
 }
 
-/// From the first packet to the server's acceptance. Servers that ask a hook before they accept take a second or two.
+/// From handshake to the server's acceptance. Servers that ask a hook before they accept take a second or two.
+pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Name look-up and TCP connection, all addresses together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that takes nothing for so long is gone, or of no use to a live stream.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the last bytes and the farewell.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes waiting for the socket from which no more media is taken; about a second of a high-definition stream.
 const HIGH_WATER: usize = 1 << 20;
+
+#[cfg(test)]
+pub(crate) mod tests;

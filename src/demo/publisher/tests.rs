@@ -1,93 +1,14 @@
 //! The publisher against a server that takes everything.
 
 use super::*;
-use crate::rtmp::amf::{self, Amf0Value, Command};
-use crate::rtmp::chunk::{ChunkReader, Message, kind};
-use crate::rtmp::test_util;
-use bytes::BytesMut;
+use crate::rtmp::chunk::kind;
+use crate::rtmp::push::tests::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 async fn options(listener: &TcpListener) -> PublishOptions {
     let address = listener.local_addr().unwrap();
     PublishOptions::new(format!("rtmp://{address}/live/test").parse().unwrap())
-}
-
-async fn answer(socket: &mut TcpStream, values: &[Amf0Value]) {
-    let payload = amf::encode(values).unwrap();
-    let message = Message {
-        kind: kind::COMMAND_AMF0,
-        stream_id: 0,
-        timestamp: 0,
-        payload,
-    };
-    socket
-        .write_all(&test_util::message(3, &message, 128))
-        .await
-        .unwrap();
-}
-
-/// Accepts one connection and takes `count` messages of media, or what there is until the client says goodbye.
-async fn serve(listener: TcpListener, verdict: &str, count: usize) -> Vec<Message> {
-    let (mut socket, _) = listener.accept().await.unwrap();
-    let mut hello = vec![0; 1537];
-    socket.read_exact(&mut hello).await.unwrap();
-    socket
-        .write_all(&[&[3][..], &[0; 1536], &hello[1..]].concat())
-        .await
-        .unwrap();
-    socket.read_exact(&mut hello[..1536]).await.unwrap();
-
-    let (mut reader, mut input, mut media) = (ChunkReader::new(), BytesMut::new(), Vec::new());
-    while media.len() < count {
-        let Some(message) = reader.read(&mut input).unwrap() else {
-            if socket.read_buf(&mut input).await.unwrap() == 0 {
-                break;
-            }
-            continue;
-        };
-        if message.kind != kind::COMMAND_AMF0 {
-            media.push(message);
-            continue;
-        }
-        let command = Command::decode(&message.payload).unwrap();
-        let transaction = Amf0Value::Number(command.transaction);
-        match command.name.as_str() {
-            "connect" | "createStream" => {
-                answer(
-                    &mut socket,
-                    &[
-                        amf::string("_result"),
-                        transaction,
-                        Amf0Value::Null,
-                        Amf0Value::Number(1.0),
-                    ],
-                )
-                .await;
-            }
-            "publish" => {
-                let level = amf::string(if verdict.ends_with("Start") {
-                    "status"
-                } else {
-                    "error"
-                });
-                let status = amf::object([("level", level), ("code", amf::string(verdict))]);
-                answer(
-                    &mut socket,
-                    &[
-                        amf::string("onStatus"),
-                        Amf0Value::Number(0.0),
-                        Amf0Value::Null,
-                        status,
-                    ],
-                )
-                .await;
-            }
-            "deleteStream" => break,
-            _ => {}
-        }
-    }
-    media
 }
 
 #[tokio::test]
@@ -203,6 +124,36 @@ async fn server_that_hangs_up_ends_it() {
     assert!(
         matches!(error, Error::Push(push::Error::Eof | push::Error::Io(_))),
         "{error:?}"
+    );
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn server_that_hangs_up_at_connect_is_reported_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = options(&listener).await;
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut hello = vec![0; 1537];
+        socket.read_exact(&mut hello).await.unwrap();
+        socket
+            .write_all(&[&[3][..], &[0; 1536], &hello[1..]].concat())
+            .await
+            .unwrap();
+        // To the end of Set Chunk Size, so that closing resets nothing.
+        let mut rest = Vec::new();
+        while !rest.ends_with(&[0, 1, 0, 0]) {
+            socket.read_buf(&mut rest).await.unwrap();
+        }
+    });
+    let error = publish(options, CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("hung up instead of answering connect"),
+        "{error}"
     );
     server.await.unwrap();
 }
