@@ -3,6 +3,7 @@
 //! Media comes in through a channel, so that who makes it never waits for the network: a full channel tells it to drop, and
 //! what to drop (whole GOPs, say) is its own decision. One attempt only; whoever wants another calls [`connect`] again.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -117,7 +118,12 @@ pub async fn connect(url: &Url) -> Result<Push, Error> {
         sent: 0,
     };
     match timeout(ACCEPT_TIMEOUT, push.wait_for_acceptance()).await {
-        Ok(accepted) => accepted.map(|()| push),
+        Ok(Ok(())) => Ok(push),
+        // A server that closes with something of ours unread resets the connection: the same thing, said less politely.
+        Ok(Err(Error::Io(error))) if HANGING_UP.contains(&error.kind()) => Err(Error::HungUp {
+            waiting_for: push.client.waiting_for(),
+        }),
+        Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::AcceptTimeout {
             waiting_for: push.client.waiting_for(),
         }),
@@ -224,6 +230,11 @@ fn drain_events(client: &mut Client) -> Result<bool, Error> {
     Ok(ready)
 }
 
+const HANGING_UP: [ErrorKind; 3] = [
+    ErrorKind::ConnectionReset,
+    ErrorKind::ConnectionAborted,
+    ErrorKind::BrokenPipe,
+];
 /// From handshake to the server's acceptance. Servers that ask a hook before they accept take a second or two.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name look-up and TCP connection, all addresses together.
