@@ -17,12 +17,12 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rml_rtmp::chunk_io::ChunkSerializer;
-use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use rml_rtmp::messages::MessagePayload;
 use rml_rtmp::time::RtmpTimestamp;
 
 use super::amf::{self, Amf0Value, Command};
 use super::chunk::{self, ChunkReader, Message, kind};
+use super::handshake::{self, ClientHandshake, Progress};
 use super::url::Url;
 
 /// One publishing connection.
@@ -34,7 +34,7 @@ pub struct Client {
     name: String,
     tc_url: String,
     state: State,
-    handshake: Handshake,
+    handshake: ClientHandshake,
     reader: ChunkReader,
     writer: ChunkSerializer,
     output: BytesMut,
@@ -72,7 +72,7 @@ pub enum Event {
 pub enum Error {
     /// What answers there does not speak RTMP.
     #[error("no RTMP handshake: {0}")]
-    Handshake(String),
+    Handshake(#[from] handshake::Error),
     /// The server's chunks cannot be read.
     #[error("unreadable RTMP from the server: {0}")]
     Chunk(#[from] chunk::Error),
@@ -97,10 +97,7 @@ enum State {
 impl Client {
     /// Begins to publish to `url`; the first output is the handshake.
     pub fn new(url: &Url) -> Result<Self, Error> {
-        let mut handshake = Handshake::new(PeerType::Client);
-        let hello = handshake
-            .generate_outbound_p0_and_p1()
-            .map_err(|error| Error::Handshake(error.to_string()))?;
+        let (handshake, hello) = ClientHandshake::start()?;
         Ok(Self {
             app: url.app().to_owned(),
             name: url.name().to_owned(),
@@ -119,21 +116,11 @@ impl Client {
 
     /// Takes what the server has sent. What is left in `input` is the start of something unfinished: leave it there.
     pub fn handle_input(&mut self, input: &mut BytesMut) -> Result<(), Error> {
-        if self.state == State::Handshake {
-            match self.handshake.process_bytes(&input.split()) {
-                Ok(HandshakeProcessResult::InProgress { response_bytes }) => {
-                    self.output.extend_from_slice(&response_bytes);
-                    return Ok(());
-                }
-                Ok(HandshakeProcessResult::Completed {
-                    response_bytes,
-                    remaining_bytes,
-                }) => {
-                    self.output.extend_from_slice(&response_bytes);
-                    input.extend_from_slice(&remaining_bytes);
-                    self.connect()?;
-                }
-                Err(error) => return Err(Error::Handshake(error.to_string())),
+        while self.state == State::Handshake {
+            match self.handshake.feed(input)? {
+                Progress::Waiting => return Ok(()),
+                Progress::Reply(reply) => self.output.extend_from_slice(&reply),
+                Progress::Done => self.connect()?,
             }
         }
         let length = input.len();

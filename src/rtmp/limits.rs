@@ -30,3 +30,13 @@ pub const MAX_NAME: usize = 255;
 
 /// Characters of the query given with a name. Signed tokens live here; FFmpeg cuts its URL at 1024.
 pub const MAX_QUERY: usize = 4096;
+
+/// Message streams (`createStream`) one connection may hold at once. A publisher needs one.
+pub const MAX_MESSAGE_STREAMS: u32 = 16;
+
+/// Messages in a row that are not media of a running publish. A publisher needs about ten before its first picture; what
+/// sends hundreds is broken or means harm.
+pub const MAX_MESSAGES_WITHOUT_MEDIA: u32 = 1000;
+
+/// Bytes of replies waiting to be sent. One read's worth of honest commands is answered in a few hundred.
+pub const MAX_PENDING_OUTPUT: usize = 64 << 10;

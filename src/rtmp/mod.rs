@@ -15,8 +15,10 @@
 pub mod amf;
 pub mod chunk;
 pub mod client;
+pub mod handshake;
 pub mod limits;
 pub mod push;
+pub mod session;
 pub mod url;
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub enum UrlError {
     /// Blanks or control characters.
     #[error("the URL holds a blank or control character at position {0}")]
     Character(usize),
-    /// See [`MAX_URL`].
+    /// Longer than any signed URL.
     #[error("the URL is longer than {MAX_URL} characters")]
     TooLong,
 }

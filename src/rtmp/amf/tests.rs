@@ -63,7 +63,7 @@ fn unterminated_objects_and_arrays_envivio() {
     let expected = object([("a", number(1.0))]);
     for end in [&[][..], &[9], &[0, 0], &[0, 0, 9]] {
         let bytes = [&[3][..], &pair("a", &ONE), end].concat();
-        assert_eq!(decode(&bytes).unwrap(), [expected.clone()], "{end:?}");
+        assert_eq!(decode(&bytes).unwrap(), vec![expected.clone()], "{end:?}");
     }
     let array = [&[0x0a, 0xff, 0xff, 0xff, 0xff][..], &ONE].concat();
     assert_eq!(

@@ -42,7 +42,7 @@ fn counting(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 7 % 251) as u8).collect()
 }
 
-// Rule 1: extended timestamps on type-3 chunks.
+// Extended timestamps on type-3 chunks.
 
 #[test]
 fn extended_timestamp_repeated_on_type3_spec() {
@@ -109,7 +109,7 @@ fn timestamp_wraps_after_49_days() {
     assert_eq!(times(&bytes), [u32::MAX - 10, 22]);
 }
 
-// Rule 2: a type-3 chunk that starts a message after a type-0 one.
+// A type-3 chunk that starts a message after a type-0 one.
 
 #[test]
 fn type0_then_type3_fmle_delta() {
@@ -135,7 +135,7 @@ fn type3_repeats_the_delta_of_type1_and_type2() {
     assert_eq!(times(&bytes), [90_000, 90_040, 90_080, 90_100, 90_120]);
 }
 
-// Rule 3
+// First headers and basic headers.
 
 #[test]
 fn fresh_chunk_stream_opens_with_type1_librtmp_ping() {
@@ -159,8 +159,6 @@ fn fresh_chunk_stream_with_type2_or_type3_is_refused() {
     }
 }
 
-// Rule 4
-
 #[test]
 fn basic_headers_of_two_and_three_bytes() {
     for csid in [2, 63, 64, 319, 320, 65_599] {
@@ -169,7 +167,7 @@ fn basic_headers_of_two_and_three_bytes() {
     }
 }
 
-// Rule 5
+// Control messages.
 
 #[test]
 fn control_messages_on_any_chunk_stream_ptzoptics() {
@@ -180,7 +178,7 @@ fn control_messages_on_any_chunk_stream_ptzoptics() {
     assert_eq!(read_all(&bytes).unwrap(), [sent]);
 }
 
-// Rule 6: chunk size
+// Chunk size.
 
 #[test]
 fn atem_chunk_size_134217728() {
@@ -233,7 +231,7 @@ fn chunk_size_changes_in_the_middle_of_a_message() {
     assert_eq!(read_all(&bytes).unwrap(), [sent]);
 }
 
-// Rule 7
+// Abort.
 
 #[test]
 fn abort_drops_the_half_message() {
@@ -263,7 +261,7 @@ fn abort_truncated_is_refused() {
     assert_eq!(read_all(&control(kind::ABORT, &[0])), Err(refusal));
 }
 
-// Other forms
+// Messages.
 
 #[test]
 fn audio_between_two_chunks_of_one_video_message() {
@@ -324,7 +322,7 @@ fn whole_chunk_comes_out_without_a_copy() {
     assert_eq!(message.payload.as_ptr() as usize, at);
 }
 
-// Limits
+// Limits.
 
 #[test]
 fn messages_over_the_limit_of_their_kind_are_refused_at_the_header() {
@@ -417,7 +415,7 @@ fn announced_length_reserves_nothing() {
     );
 }
 
-// Properties
+// Properties.
 
 /// What one chunk stream of the writer has sent, as the specification counts it.
 #[derive(Clone, Copy)]

@@ -22,9 +22,11 @@ impl Server {
         answer.extend_from_slice(&[0; 1536]);
         answer.extend_from_slice(&hello[1..]);
         // In two pieces, the border inside S1.
-        let mut rest = answer.split_off(1000);
+        let rest = answer.split_off(1000);
         client.handle_input(&mut answer).unwrap();
-        client.handle_input(&mut rest).unwrap();
+        answer.unsplit(rest);
+        client.handle_input(&mut answer).unwrap();
+        assert!(answer.is_empty());
         let output = client.take_output();
         assert_eq!(&output[..1536], &[0; 1536], "C2 is the echo of S1");
         let mut server = Self {

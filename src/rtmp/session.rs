@@ -1,0 +1,660 @@
+//! The server's side of one RTMP connection, from the handshake to the end of publishing.
+//!
+//! RTMP specification 1.0, sections 5 and 7, and what encoders need beyond it: answers to `releaseStream`, `FCPublish`
+//! and their like, commands in any order, and refusals they can show to their users.
+//!
+//! ```text
+//!  feed(bytes) ─► Publish ─► the caller's verdict ─► Video, Audio, Metadata ... ─► Unpublish
+//!        └► take_output ─► peer       accept_publish / refuse_publish
+//! ```
+//!
+//! `feed` stops at a request to publish and leaves the rest of its input where it is until there is a verdict: nothing need be stored for
+//! a publisher that does not wait (most do), and the events of a batch never reach past a decision that the caller has yet to make.
+//! What is fed must be appended to the same buffer each time; that is also how received bytes are counted for acknowledgements.
+//!
+//! Deliberately not here: timeouts and idle limits (the caller has the clock), playback (`play` is refused: it goes over
+//! HTTP), authentication, the contents of audio and video, and any trust in metadata.
+
+mod request;
+
+pub use request::{PublishRequest, Refusal};
+
+use super::amf::{self, Amf0Value, Command};
+use super::chunk::{self, ChunkReader, Message, kind};
+use super::handshake::{self, Progress, ServerHandshake};
+use super::limits::{MAX_MESSAGE_STREAMS, MAX_MESSAGES_WITHOUT_MEDIA, MAX_PENDING_OUTPUT};
+use bytes::{Buf, Bytes, BytesMut};
+use request::{Connect, shorten};
+use rml_rtmp::chunk_io::ChunkSerializer;
+use rml_rtmp::messages::{
+    MessagePayload, PeerBandwidthLimitType, RtmpMessage, UserControlEventType,
+};
+use rml_rtmp::time::RtmpTimestamp;
+use std::fmt;
+
+/// What the server announces to its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Bytes the peer may send before it needs an acknowledgement. We send one at every half of this, or of the window the
+    /// peer asks for.
+    pub window_ack_size: u32,
+    /// Chunk size of what we send, in bytes, 128 to 65536. Replies are short; it only must exceed the longest.
+    pub chunk_size: u32,
+    /// FourCC codes of enhanced RTMP that the rest of the server takes, for encoders that ask.
+    pub four_ccs: Vec<&'static str>,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            window_ack_size: 2_500_000,
+            chunk_size: 4096,
+            four_ccs: Vec::new(),
+        }
+    }
+}
+
+/// What a publisher did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// It wants to publish. Answer with [`Session::accept_publish`] or [`Session::refuse_publish`], then feed again.
+    Publish(PublishRequest),
+    /// The body of an FLV video tag.
+    Video {
+        /// Milliseconds on the publisher's clock; wraps at 2^32, and may jump.
+        timestamp: u32,
+        /// Never empty.
+        payload: Bytes,
+    },
+    /// The body of an FLV audio tag.
+    Audio {
+        /// Milliseconds on the publisher's clock; wraps at 2^32, and may jump.
+        timestamp: u32,
+        /// Never empty.
+        payload: Bytes,
+    },
+    /// `onMetaData`: what the publisher says about its stream, an object as a rule. For information only, it is often wrong.
+    Metadata(Amf0Value),
+    /// The end of publishing. A later [`Event::Publish`] on the same connection is possible.
+    Unpublish,
+}
+
+/// Why a connection must be closed, once what [`Session::take_output`] still gives has been sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The handshake failed, or the peer does not speak RTMP.
+    #[error(transparent)]
+    Handshake(#[from] handshake::Error),
+    /// Chunks that cannot be read.
+    #[error(transparent)]
+    Chunk(#[from] chunk::Error),
+    /// A command that cannot be read.
+    #[error("unreadable command: {0}")]
+    Command(#[from] amf::Error),
+    /// See [`MAX_MESSAGES_WITHOUT_MEDIA`].
+    #[error("{MAX_MESSAGES_WITHOUT_MEDIA} messages in a row without any published media")]
+    NoMedia,
+    /// See [`MAX_PENDING_OUTPUT`].
+    #[error("asks for more replies than it reads: over {MAX_PENDING_OUTPUT} bytes wait to be sent")]
+    TooManyReplies,
+}
+
+/// The server's side of one connection.
+pub struct Session {
+    config: SessionConfig,
+    /// Until it is over.
+    handshake: Option<ServerHandshake>,
+    reader: ChunkReader,
+    writer: ChunkSerializer,
+    chunk_size_announced: bool,
+    output: BytesMut,
+    connect: Option<Connect>,
+    publishing: Publishing,
+    /// The peer sent `FCPublish` and waits for `onFCPublish`.
+    fc_publish: bool,
+    /// Bit `n` is set while message stream `n` exists.
+    message_streams: u32,
+    messages_without_media: u32,
+    acks: Acks,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Publishing {
+    No,
+    /// Asked for on this message stream; no verdict yet.
+    Pending(u32),
+    Active(u32),
+}
+
+impl Session {
+    /// A session for a connection just accepted, before its handshake.
+    pub fn new(mut config: SessionConfig) -> Self {
+        config.chunk_size = config.chunk_size.clamp(128, 65_536);
+        Self {
+            handshake: Some(ServerHandshake::new()),
+            reader: ChunkReader::new(),
+            writer: ChunkSerializer::new(),
+            chunk_size_announced: false,
+            output: BytesMut::new(),
+            connect: None,
+            publishing: Publishing::No,
+            fc_publish: false,
+            message_streams: 0,
+            messages_without_media: 0,
+            acks: Acks::new(config.window_ack_size),
+            config,
+        }
+    }
+
+    /// Consumes bytes from the front of `input` and appends what they mean to `events`.
+    ///
+    /// Nothing is consumed while a verdict on [`Event::Publish`] is due. After an error the connection is over: send
+    /// the output, then close.
+    pub fn feed(&mut self, input: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), Error> {
+        while let Some(handshake) = &mut self.handshake {
+            match handshake.feed(input)? {
+                Progress::Waiting => return Ok(()),
+                Progress::Reply(bytes) => self.output.extend_from_slice(&bytes),
+                Progress::Done => self.handshake = None,
+            }
+        }
+        self.acks.arrived(input.len());
+        let result = self.read_messages(input, events);
+        self.acks.left(input.len());
+        if let Some(total) = self.acks.due() {
+            self.send_control(RtmpMessage::Acknowledgement {
+                sequence_number: total,
+            });
+        }
+        result
+    }
+
+    /// Bytes to send to the peer, if any.
+    pub fn take_output(&mut self) -> Option<Bytes> {
+        (!self.output.is_empty()).then(|| self.output.split().freeze())
+    }
+
+    /// A publish was asked for and awaits its verdict; [`feed`](Self::feed) consumes nothing.
+    pub fn awaits_verdict(&self) -> bool {
+        matches!(self.publishing, Publishing::Pending(_))
+    }
+
+    /// A publish was accepted and has not ended.
+    pub fn is_publishing(&self) -> bool {
+        matches!(self.publishing, Publishing::Active(_))
+    }
+
+    /// The verdict on [`Event::Publish`]: go on. Feed again afterwards.
+    pub fn accept_publish(&mut self) {
+        let Publishing::Pending(stream_id) = self.publishing else {
+            return;
+        };
+        self.publishing = Publishing::Active(stream_id);
+        self.send_control(RtmpMessage::UserControl {
+            event_type: UserControlEventType::StreamBegin,
+            stream_id: Some(stream_id),
+            buffer_length: None,
+            timestamp: None,
+        });
+        if std::mem::take(&mut self.fc_publish) {
+            self.send_on_fc_publish();
+        }
+        self.send_status(stream_id, "status", PUBLISH_START, "Publishing.");
+    }
+
+    /// The verdict on [`Event::Publish`]: no. The peer may ask again, or is closed by the caller.
+    pub fn refuse_publish(&mut self, refusal: &Refusal) {
+        let Publishing::Pending(stream_id) = self.publishing else {
+            return;
+        };
+        self.publishing = Publishing::No;
+        self.fc_publish = false;
+        self.send_status(stream_id, "error", refusal.code, &refusal.description);
+    }
+
+    /// Ends a running publish from our side, with the reason in words for the publisher's user.
+    pub fn unpublish(&mut self, reason: &str) {
+        if let Publishing::Active(stream_id) = self.publishing {
+            self.publishing = Publishing::No;
+            self.send_status(stream_id, "status", UNPUBLISH_SUCCESS, reason);
+        }
+    }
+
+    /// Asks the peer for a sign of life; any bytes it sends are one. Nothing is sent before `connect`.
+    ///
+    /// `now` is in milliseconds on any clock, and wraps.
+    pub fn ping(&mut self, now: u32) {
+        if self.connect.is_some() {
+            self.send_control(RtmpMessage::UserControl {
+                event_type: UserControlEventType::PingRequest,
+                stream_id: None,
+                buffer_length: None,
+                timestamp: Some(RtmpTimestamp::new(now)),
+            });
+        }
+    }
+
+    fn read_messages(
+        &mut self,
+        input: &mut BytesMut,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
+        while !self.awaits_verdict() {
+            let Some(message) = self.reader.read(input)? else {
+                break;
+            };
+            self.messages_without_media += 1;
+            if self.messages_without_media > MAX_MESSAGES_WITHOUT_MEDIA {
+                return Err(Error::NoMedia);
+            }
+            self.message(message, events)?;
+            if self.output.len() > MAX_PENDING_OUTPUT {
+                return Err(Error::TooManyReplies);
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message, events: &mut Vec<Event>) -> Result<(), Error> {
+        let payload = message.payload;
+        match message.kind {
+            kind::AUDIO | kind::VIDEO => {
+                self.media(message.kind, message.timestamp, payload, events)
+            }
+            kind::AGGREGATE => self.aggregate(message.timestamp, payload, events),
+            kind::DATA_AMF0 => self.data(&payload, events),
+            kind::DATA_AMF3 => self.data(&amf::strip_amf3_prefix(&payload), events),
+            kind::COMMAND_AMF0 => {
+                let command = Command::decode(&payload)?;
+                self.command(message.stream_id, command, events);
+            }
+            kind::COMMAND_AMF3 => {
+                let command = Command::decode(&amf::strip_amf3_prefix(&payload))?;
+                self.command(message.stream_id, command, events);
+            }
+            kind::USER_CONTROL => self.user_control(&payload),
+            kind::WINDOW_ACK_SIZE => {
+                if let Some(&size) = payload.first_chunk() {
+                    self.acks.set_window(u32::from_be_bytes(size));
+                }
+            }
+            // The peer's acknowledgements tell nothing that TCP does not; we send too little for a bandwidth limit.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Media that is not part of a running publish is dropped: some encoders send on while they unpublish, or after a refusal.
+    fn media(&mut self, kind: u8, timestamp: u32, payload: Bytes, events: &mut Vec<Event>) {
+        if !self.is_publishing() || payload.is_empty() {
+            return;
+        }
+        self.messages_without_media = 0;
+        events.push(match kind {
+            kind::AUDIO => Event::Audio { timestamp, payload },
+            _ => Event::Video { timestamp, payload },
+        });
+    }
+
+    /// An aggregate holds FLV tags. Their times count from the first one's, which is the message's.
+    fn aggregate(&mut self, timestamp: u32, mut payload: Bytes, events: &mut Vec<Event>) {
+        let mut offset = None;
+        while let Some(&[tag, a, b, c, d, e, f, upper, ..]) =
+            payload.first_chunk::<FLV_TAG_HEADER>()
+        {
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            let time = u32::from_be_bytes([upper, d, e, f]);
+            payload.advance(FLV_TAG_HEADER);
+            if payload.len() < length {
+                // Cut off in the middle: what came before is good.
+                break;
+            }
+            let body = payload.split_to(length);
+            let offset = *offset.get_or_insert_with(|| timestamp.wrapping_sub(time));
+            let time = time.wrapping_add(offset);
+            match tag & 0x1f {
+                kind @ (kind::AUDIO | kind::VIDEO) => self.media(kind, time, body, events),
+                kind::DATA_AMF0 => self.data(&body, events),
+                _ => {}
+            }
+            // Each tag is followed by its length, to read a file backwards; some leave out the last.
+            payload.advance(FLV_BACK_POINTER.min(payload.len()));
+        }
+    }
+
+    /// Data is for information only, so none is worth an error: FFmpeg, for one, sends a timecode that is no AMF0.
+    fn data(&mut self, payload: &[u8], events: &mut Vec<Event>) {
+        if !self.is_publishing() {
+            return;
+        }
+        let mut values = amf::decode(payload).unwrap_or_default().into_iter();
+        let mut name = values.next();
+        if name.as_ref().and_then(amf::as_str) == Some("@setDataFrame") {
+            name = values.next();
+        }
+        if name.as_ref().and_then(amf::as_str) == Some("onMetaData") {
+            events.push(Event::Metadata(values.next().unwrap_or(Amf0Value::Null)));
+        }
+    }
+
+    fn user_control(&mut self, payload: &[u8]) {
+        if let Some(&[0, PING_REQUEST, a, b, c, d]) = payload.first_chunk() {
+            self.send_control(RtmpMessage::UserControl {
+                event_type: UserControlEventType::PingResponse,
+                stream_id: None,
+                buffer_length: None,
+                timestamp: Some(RtmpTimestamp::new(u32::from_be_bytes([a, b, c, d]))),
+            });
+        }
+    }
+
+    fn command(&mut self, stream_id: u32, command: Command, events: &mut Vec<Event>) {
+        let transaction = command.transaction;
+        match command.name.as_str() {
+            "connect" => self.on_connect(&command),
+            "createStream" => self.on_create_stream(transaction),
+            "publish" => self.on_publish(stream_id, &command, events),
+            "releaseStream" | "_checkbw" => self.send_result(transaction, Amf0Value::Undefined),
+            "getStreamLength" => self.send_result(transaction, Amf0Value::Number(0.0)),
+            "FCPublish" => {
+                self.send_result(transaction, Amf0Value::Undefined);
+                if self.is_publishing() {
+                    self.send_on_fc_publish();
+                } else {
+                    self.fc_publish = true;
+                }
+            }
+            "FCUnpublish" => {
+                self.send_result(transaction, Amf0Value::Undefined);
+                self.fc_publish = false;
+                self.send_fc_status("onFCUnpublish", UNPUBLISH_SUCCESS);
+                self.end_publish(events);
+            }
+            "closeStream" => self.end_publish(events),
+            "deleteStream" => {
+                let id = match command.arguments.first() {
+                    Some(&Amf0Value::Number(id)) => Some(id as u32),
+                    _ => None,
+                };
+                self.message_streams &= !id.and_then(bit).unwrap_or(0);
+                // Some publish on a stream they never created: any deletion ends that.
+                let gone = match self.publishing {
+                    Publishing::Active(id) => self.message_streams & bit(id).unwrap_or(0) == 0,
+                    _ => false,
+                };
+                if id.is_none() || gone {
+                    self.end_publish(events);
+                }
+            }
+            "play" | "play2" => self.send_status(
+                stream_id,
+                "error",
+                "NetStream.Play.Failed",
+                "This server takes streams in over RTMP; playback is over HTTP (HLS).",
+            ),
+            // Answers to us, and notices that expect none.
+            name if name.starts_with(['_', '@', '|']) || name.starts_with("on") => {}
+            name => {
+                let name = shorten(name, 64);
+                self.send_error(
+                    transaction,
+                    "NetConnection.Call.Failed",
+                    format!("There is no method {name} here."),
+                );
+            }
+        }
+    }
+
+    fn on_connect(&mut self, command: &Command) {
+        if self.connect.is_some() {
+            return self.send_error(
+                command.transaction,
+                "NetConnection.Connect.Rejected",
+                "This connection is connected already.".into(),
+            );
+        }
+        self.connect = Some(Connect::from_object(&command.object));
+        self.send_control(RtmpMessage::WindowAcknowledgement {
+            size: self.config.window_ack_size,
+        });
+        self.send_control(RtmpMessage::SetPeerBandwidth {
+            size: self.config.window_ack_size,
+            limit_type: PeerBandwidthLimitType::Dynamic,
+        });
+        self.announce_chunk_size();
+
+        let server = amf::object([
+            // Some encoders look for a version of Adobe's server here.
+            ("fmsVer", amf::string("FMS/3,0,1,123")),
+            ("capabilities", Amf0Value::Number(31.0)),
+        ]);
+        let mut status = status("status", "NetConnection.Connect.Success", "Connected.");
+        if let Amf0Value::Object(properties) = &mut status {
+            // AMF0, whatever was asked for.
+            properties.insert("objectEncoding".into(), Amf0Value::Number(0.0));
+            let asked = amf::property(&command.object, "fourCcList").is_some();
+            if asked && !self.config.four_ccs.is_empty() {
+                let four_ccs = self.config.four_ccs.iter().map(|&c| amf::string(c));
+                properties.insert(
+                    "fourCcList".into(),
+                    Amf0Value::StrictArray(four_ccs.collect()),
+                );
+            }
+        }
+        // A connect without a number means the only one it can have.
+        let transaction = match command.transaction {
+            0.0 => 1.0,
+            number => number,
+        };
+        self.send_command(0, "_result", transaction, server, vec![status]);
+    }
+
+    fn on_create_stream(&mut self, transaction: f64) {
+        let free = (1..=MAX_MESSAGE_STREAMS).find(|id| self.message_streams & (1 << id) == 0);
+        match free {
+            Some(id) => {
+                self.message_streams |= 1 << id;
+                let id = Amf0Value::Number(f64::from(id));
+                self.send_command(0, "_result", transaction, Amf0Value::Null, vec![id]);
+            }
+            None => self.send_error(
+                transaction,
+                "NetConnection.Call.Failed",
+                format!("A connection may have {MAX_MESSAGE_STREAMS} streams."),
+            ),
+        }
+    }
+
+    fn on_publish(&mut self, stream_id: u32, command: &Command, events: &mut Vec<Event>) {
+        let verdict = match &self.connect {
+            None => Err(Refusal::bad_name("Connect before publishing.")),
+            Some(_) if self.is_publishing() => Err(Refusal::bad_name(
+                "This connection is publishing already; open another for a second stream.",
+            )),
+            Some(connect) => connect.publish(command.string(0).unwrap_or_default()),
+        };
+        match verdict {
+            Ok(request) => {
+                self.publishing = Publishing::Pending(stream_id);
+                events.push(Event::Publish(request));
+            }
+            Err(refusal) => {
+                self.send_status(stream_id, "error", refusal.code, &refusal.description);
+            }
+        }
+    }
+
+    /// FCUnpublish, closeStream and deleteStream may all come, one after the other.
+    fn end_publish(&mut self, events: &mut Vec<Event>) {
+        if self.is_publishing() {
+            self.unpublish("Publishing has ended.");
+            events.push(Event::Unpublish);
+        }
+    }
+
+    fn announce_chunk_size(&mut self) {
+        if !std::mem::replace(&mut self.chunk_size_announced, true) {
+            let size = self.config.chunk_size;
+            let packet = self.writer.set_max_chunk_size(size, RtmpTimestamp::new(0));
+            if let Ok(packet) = packet {
+                self.output.extend_from_slice(&packet.bytes);
+            }
+        }
+    }
+
+    fn send_result(&mut self, transaction: f64, value: Amf0Value) {
+        // Number 0 says that no answer is wanted.
+        if transaction != 0.0 {
+            self.send_command(0, "_result", transaction, Amf0Value::Null, vec![value]);
+        }
+    }
+
+    fn send_error(&mut self, transaction: f64, code: &str, description: String) {
+        if transaction != 0.0 {
+            let info = status("error", code, &description);
+            self.send_command(0, "_error", transaction, Amf0Value::Null, vec![info]);
+        }
+    }
+
+    fn send_status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) {
+        let info = status(level, code, description);
+        self.send_command(stream_id, "onStatus", 0.0, Amf0Value::Null, vec![info]);
+    }
+
+    fn send_on_fc_publish(&mut self) {
+        self.send_fc_status("onFCPublish", PUBLISH_START);
+    }
+
+    fn send_fc_status(&mut self, name: &str, code: &str) {
+        let info = status("status", code, "");
+        self.send_command(0, name, 0.0, Amf0Value::Null, vec![info]);
+    }
+
+    fn send_command(
+        &mut self,
+        stream_id: u32,
+        name: &str,
+        transaction_id: f64,
+        command_object: Amf0Value,
+        additional_arguments: Vec<Amf0Value>,
+    ) {
+        // A peer need not read replies over 128 bytes before it was told a larger chunk size.
+        self.announce_chunk_size();
+        let message = RtmpMessage::Amf0Command {
+            command_name: name.to_owned(),
+            transaction_id,
+            command_object,
+            additional_arguments,
+        };
+        self.send(message, stream_id);
+    }
+
+    fn send_control(&mut self, message: RtmpMessage) {
+        self.send(message, 0);
+    }
+
+    fn send(&mut self, message: RtmpMessage, stream_id: u32) {
+        let time = RtmpTimestamp::new(0);
+        let packet = MessagePayload::from_rtmp_message(message, time, stream_id)
+            .ok()
+            .and_then(|payload| {
+                // Full headers are understood by all, but this writer would repeat them inside a message.
+                let full = payload.data.len() <= self.config.chunk_size as usize;
+                self.writer.serialize(&payload, full, false).ok()
+            });
+        // Writing fails on strings over 64 KiB only; ours are cut to less.
+        if let Some(packet) = packet {
+            self.output.extend_from_slice(&packet.bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("handshake_done", &self.handshake.is_none())
+            .field("connected", &self.connect.is_some())
+            .field("publishing", &self.publishing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts what was received, for the acknowledgements the peer may wait for.
+#[derive(Debug)]
+struct Acks {
+    window: u32,
+    /// All bytes received; wraps, as its field on the wire does.
+    total: u32,
+    acknowledged: u32,
+    /// Bytes that the last call left in the input buffer, and that are counted.
+    counted: usize,
+}
+
+impl Acks {
+    fn new(window: u32) -> Self {
+        Self {
+            window,
+            total: 0,
+            acknowledged: 0,
+            counted: 0,
+        }
+    }
+
+    fn set_window(&mut self, size: u32) {
+        if size > 0 {
+            self.window = size;
+        }
+    }
+
+    fn arrived(&mut self, buffered: usize) {
+        let new = buffered.saturating_sub(self.counted);
+        // Wraps by intent.
+        self.total = self.total.wrapping_add(new as u32);
+    }
+
+    fn left(&mut self, buffered: usize) {
+        self.counted = buffered;
+    }
+
+    /// The running total, if half the window has passed since it was last told.
+    fn due(&mut self) -> Option<u32> {
+        let since = self.total.wrapping_sub(self.acknowledged);
+        (since > 0 && since >= self.window / 2).then(|| {
+            self.acknowledged = self.total;
+            self.total
+        })
+    }
+}
+
+/// The bit of a message stream's id in the set of those that exist.
+fn bit(message_stream: u32) -> Option<u32> {
+    1_u32.checked_shl(message_stream)
+}
+
+/// The information object of `onStatus`, `_error` and the answer to `connect`.
+fn status(level: &str, code: &str, description: &str) -> Amf0Value {
+    amf::object([
+        ("level", amf::string(level)),
+        ("code", amf::string(code)),
+        (
+            "description",
+            amf::string(shorten(description, MAX_DESCRIPTION)),
+        ),
+    ])
+}
+
+const PUBLISH_START: &str = "NetStream.Publish.Start";
+const UNPUBLISH_SUCCESS: &str = "NetStream.Unpublish.Success";
+
+/// User control event (specification section 7.1.7).
+const PING_REQUEST: u8 = 6;
+
+/// Type, length, timestamp in two fields, and stream id (FLV specification, annex E.4.1).
+const FLV_TAG_HEADER: usize = 11;
+const FLV_BACK_POINTER: usize = 4;
+
+/// Bytes of a description that are sent; encoders show it in one line.
+const MAX_DESCRIPTION: usize = 1000;
+
+#[cfg(test)]
+mod tests;
