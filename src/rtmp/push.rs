@@ -150,7 +150,8 @@ impl Push {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                read = reader.read_buf(&mut input) => {
+                // Not while much is unsent: a server could have us answer pings without end and take no answer.
+                read = reader.read_buf(&mut input), if output.len() < HIGH_WATER => {
                     if read? == 0 {
                         return Err(Error::Eof);
                     }
