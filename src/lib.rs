@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod codec;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod flv;
 pub mod hls;
 pub mod http;

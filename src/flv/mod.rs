@@ -9,6 +9,7 @@
 //! and does not copy payload.
 
 mod tag;
+pub mod write;
 
 use bytes::Bytes;
 

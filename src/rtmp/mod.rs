@@ -14,11 +14,14 @@
 
 pub mod amf;
 pub mod chunk;
+pub mod client;
 pub mod handshake;
 mod ingest;
 pub mod limits;
 pub mod listener;
+pub mod push;
 pub mod session;
+pub mod url;
 
 #[cfg(test)]
-mod test_util;
+pub(crate) mod test_util;
