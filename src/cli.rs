@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "demo")]
+use crate::config::units::Size;
 use crate::config::units::{ByteSize, Span};
+#[cfg(feature = "demo")]
+use crate::rtmp::url::Url;
 
 /// A live streaming server: RTMP in, low-latency HLS out.
 #[derive(Debug, Parser)]
@@ -170,16 +174,16 @@ pub struct ServeArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Clone, Args)]
 pub struct SignalArgs {
-    /// Width and height in pixels, even numbers.
+    /// Width and height in pixels: even numbers, 160x90 to 3840x2160; costs CPU in proportion.
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "640x360")]
-    pub size: String,
+    pub size: Size,
     /// Pictures a second [1 to 120].
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub fps: u32,
-    /// Time between key frames [100ms to 20s].
+    /// Time between key frames, rounded to whole pictures [up to 60s].
     #[arg(long, value_name = "TIME", default_value = "1s")]
     pub gop: Span,
-    /// Bits a second of the video [100 to 50000 kb/s].
+    /// The most the video may take, in kb/s; the picture is simple and often takes less [50 to 50000].
     #[arg(long, value_name = "KBPS", default_value_t = 1500)]
     pub bitrate: u32,
     /// Leave the tone out.
@@ -207,7 +211,7 @@ pub struct DemoArgs {
 #[derive(Debug, Clone, Args)]
 pub struct PublishTestArgs {
     /// Where to: rtmp://HOST[:PORT]/APP/NAME.
-    pub url: String,
+    pub url: Url,
     /// The picture's options.
     #[command(flatten)]
     pub signal: SignalArgs,

@@ -1,5 +1,8 @@
 //! The `lhls` program: parse, set up logs and runtime, run, and end with the right exit code.
 
+#[cfg(feature = "demo")]
+mod commands;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,11 +23,18 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(&args),
         #[cfg(feature = "demo")]
-        Command::Demo(_) | Command::PublishTest(_) => ExitCode::FAILURE,
+        Command::Demo(args) => commands::demo(&args),
+        #[cfg(feature = "demo")]
+        Command::PublishTest(args) => commands::publish_test(&args),
     }
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
+    serve_with(args, |_, _| ())
+}
+
+/// Runs the server; `started` is told when its ports are open.
+fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)) -> ExitCode {
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(error) => return usage_error(&error.into()),
@@ -43,6 +53,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
         }
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));
+        started(&server, shutdown.clone());
         server.run(shutdown).await;
         ExitCode::SUCCESS
     })

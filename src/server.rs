@@ -90,9 +90,7 @@ impl Server {
             registry,
             metrics,
         } = self;
-        let http_port = http
-            .local_addr()
-            .map_or(config.http_listen.port(), |address| address.port());
+        let http_port = http.local_addr().unwrap_or(config.http_listen).port();
         let settings = rtmp::listener::Settings {
             http_port,
             ..config.rtmp

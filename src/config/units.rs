@@ -12,6 +12,25 @@ pub struct Span(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
+/// Width and height of a picture in pixels, written `640x360`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u32, pub u32);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (width, height) = text.split_once(['x', 'X'])?;
+            Some(Self(
+                width.trim().parse().ok()?,
+                height.trim().parse().ok()?,
+            ))
+        };
+        parse().ok_or_else(|| format!("{text:?} is not a size, as in 640x360"))
+    }
+}
+
 impl FromStr for Span {
     type Err = String;
 
@@ -54,8 +73,8 @@ impl fmt::Display for Span {
         let millis = self.0.as_millis();
         match millis {
             0 => formatter.write_str("0s"),
-            _ if millis % 60_000 == 0 => write!(formatter, "{}m", millis / 60_000),
-            _ if millis % 1000 == 0 => write!(formatter, "{}s", millis / 1000),
+            _ if millis.is_multiple_of(60_000) => write!(formatter, "{}m", millis / 60_000),
+            _ if millis.is_multiple_of(1000) => write!(formatter, "{}s", millis / 1000),
             _ => write!(formatter, "{millis}ms"),
         }
     }
@@ -64,9 +83,9 @@ impl fmt::Display for Span {
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            n if n > 0 && n % (1 << 30) == 0 => write!(formatter, "{}GiB", n >> 30),
-            n if n > 0 && n % (1 << 20) == 0 => write!(formatter, "{}MiB", n >> 20),
-            n if n > 0 && n % (1 << 10) == 0 => write!(formatter, "{}KiB", n >> 10),
+            n if n > 0 && n.is_multiple_of(1 << 30) => write!(formatter, "{}GiB", n >> 30),
+            n if n > 0 && n.is_multiple_of(1 << 20) => write!(formatter, "{}MiB", n >> 20),
+            n if n > 0 && n.is_multiple_of(1 << 10) => write!(formatter, "{}KiB", n >> 10),
             n => write!(formatter, "{n}B"),
         }
     }

@@ -183,7 +183,7 @@ impl Packager {
         let start = units
             .iter()
             .find(|unit| unit.track == Track::Video)
-            .or(units.first())
+            .or_else(|| units.first())
             .map(|unit| unit.pts);
         self.muxer.set_tracks(tracks);
         for unit in units {

@@ -194,7 +194,7 @@ impl Muxer {
             if until - last <= PCR_INTERVAL {
                 break;
             }
-            last = last + PCR_INTERVAL;
+            last += PCR_INTERVAL;
             pes::write_pcr_packet(out, pid, continuity.last(), pcr_of(last))?;
             self.last_pcr = Some(last);
         }
