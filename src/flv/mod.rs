@@ -30,7 +30,7 @@ pub enum Error {
         instead: &'static str,
     },
     /// This tag is dropped and counted; the run goes on.
-    #[error("{track:?} tag at {timestamp} ms dropped: {reason}")]
+    #[error("{} tag at {timestamp} ms dropped: {reason}", name(*track))]
     Malformed {
         /// The kind of tag.
         track: Track,
@@ -370,6 +370,13 @@ fn audio_frame(
     })
 }
 
+fn name(track: Track) -> &'static str {
+    match track {
+        Track::Video => "video",
+        Track::Audio => "audio",
+    }
+}
+
 fn unsupported_audio(codec: String) -> Error {
     Error::Unsupported {
         codec,
@@ -379,3 +386,6 @@ fn unsupported_audio(codec: String) -> Error {
 
 /// Length size to assume when frames come without any configuration record.
 const DEFAULT_LENGTH_SIZE: u8 = 4;
+
+#[cfg(test)]
+mod tests;
