@@ -544,13 +544,19 @@ mod tests {
         let config = parse(&[0x12, 0x10]);
         let mut data = config.adts_header(3).expect("header").to_vec();
         data.extend([1, 2, 3]);
-        assert_eq!(config.adts_frames(&data), Some(Vec::from([7..10])));
+        assert_eq!(
+            config.adts_frames(&data),
+            Some(std::iter::once(7..10).collect())
+        );
         data.extend(config.adts_header(2).expect("header"));
         data.extend([4, 5]);
         assert_eq!(config.adts_frames(&data), Some(vec![7..10, 17..19]));
         // With a checksum, the header has two bytes more.
         let with_crc = [0xff, 0xf0, 0x50, 0x80, 0x01, 0x5f, 0xfc, 0xaa, 0xbb, 9];
-        assert_eq!(config.adts_frames(&with_crc), Some(Vec::from([9..10])));
+        assert_eq!(
+            config.adts_frames(&with_crc),
+            Some(std::iter::once(9..10).collect())
+        );
         // Not to the end, another rate, or a raw frame.
         assert_eq!(config.adts_frames(&data[..18]), None);
         assert_eq!(parse(&[0x11, 0x90]).adts_frames(&data), None);

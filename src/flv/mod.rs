@@ -3,7 +3,7 @@
 //! [`Demuxer`] takes the bodies of RTMP audio and video messages (types 8 and 9), which are FLV tag bodies, and gives
 //! out what a stream is made of: a configuration when there is a new or a changed one, and frames in the publisher's own
 //! time. What encoders in the field do wrong and players forgive is forgiven here; what cannot be carried is refused by
-//! name. Headers are [`tag`]'s business, the bitstreams' are [`crate::codec`]'s.
+//! name. Headers are `tag`'s business, the bitstreams' are [`crate::codec`]'s.
 //!
 //! It does not touch times ([`crate::time`] does), does not read `onMetaData` (which is wrong too often to be believed),
 //! and does not copy payload.
