@@ -42,7 +42,15 @@ pub(super) async fn answer(
             }
         }
         File::Segment(sequence) => match session.segment(sequence) {
-            Some(segment) => serve_segment(segment, connection, asked, respond),
+            Some(segment) => {
+                if asked.wants_it_whole() {
+                    let ended = || (segment.state() > State::Growing).then_some(());
+                    // Not an error when it takes longer: then it is streamed like to anybody else.
+                    let _ = tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended))
+                        .await;
+                }
+                serve_segment(segment, connection, asked, respond)
+            }
             None => respond.error(
                 StatusCode::NOT_FOUND,
                 "no such segment: it has not been announced yet, or has been dropped from the ring",
@@ -53,6 +61,21 @@ pub(super) async fn answer(
             Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
             Err((status, text)) => respond.error(status, text),
         },
+    }
+}
+
+impl Asked<'_> {
+    /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
+    ///
+    /// That is a script's XMLHttpRequest, which browsers mark (Fetch Metadata, `Sec-Fetch-Dest: empty`). Fed at the speed of the media it
+    /// would take the bit rate for the bandwidth and fall to the lowest rendition. `?stream` tells a script that does read along.
+    fn wants_it_whole(&self) -> bool {
+        let script = self
+            .headers
+            .get("sec-fetch-dest")
+            .is_some_and(|value| value == "empty");
+        (script || parameter(self.query, "hold").is_some())
+            && parameter(self.query, "stream").is_none()
     }
 }
 
@@ -151,6 +174,8 @@ const STALLED: Refusal = (
     StatusCode::SERVICE_UNAVAILABLE,
     "the publisher has sent nothing for three target durations",
 );
+/// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
+const HOLD_LIMIT: Duration = Duration::from_secs(6);
 const SEGMENT_TYPE: &str = "video/mp2t";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
+//! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
 //! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
 //! | `/NAME/ID.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
@@ -157,7 +158,7 @@ impl Service {
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
             }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
-            Target::Multivariant(name, form) => match self.registry.find(name) {
+            Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {
                 Some(stream) => multivariant(&stream, form, asked, respond).await,
                 None => unknown_stream(respond),
             },
@@ -181,6 +182,20 @@ impl Service {
                 "nothing is here; a stream is at /APP/NAME/playlist.m3u8",
             ),
         }
+    }
+
+    /// The stream, waited for if `?wait=SECONDS` asks for that.
+    async fn find_or_wait(&self, name: &str, query: &str) -> Option<Arc<Stream>> {
+        let seconds: u64 = parameter(query, "wait")
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(0);
+        if seconds == 0 {
+            return self.registry.find(name);
+        }
+        let wait = Duration::from_secs(seconds).min(LONGEST_WAIT);
+        tokio::time::timeout(wait, self.registry.wait_for(name))
+            .await
+            .ok()
     }
 
     /// Brings the gauges that are counted only when asked for up to date.
@@ -327,6 +342,8 @@ fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
 
 /// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
 const START_WAIT: Duration = Duration::from_secs(15);
+/// Proxies cut off requests that are not answered within a minute, or half of one.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// A stream name, a slash and a file name, with room.
 const MAX_PATH: usize = 1024;
 
