@@ -63,6 +63,8 @@ pub struct Packager {
     muxer: Muxer,
     /// The tracks as the publisher last configured them; the muxer follows at the next cut.
     configured: Tracks,
+    /// Which tracks have sent a frame: what is only configured may never come, and is not listed.
+    seen: Seen,
     /// Access units held back; `None` once live.
     gathering: Option<Gathering>,
     /// Audio that waits for its ride.
@@ -98,10 +100,17 @@ struct OpenPart {
     independent: bool,
 }
 
+/// The tracks that have sent something to be carried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    video: bool,
+    audio: bool,
+}
+
 /// What is held back before going live.
 #[derive(Debug, Default)]
 struct Gathering {
-    units: Vec<AccessUnit>,
+    units: Vec<(AccessUnit, Now)>,
     first_video: Option<Instant>,
     first_audio: Option<Instant>,
 }
@@ -114,6 +123,7 @@ impl Packager {
             output,
             muxer: Muxer::new(),
             configured: Tracks::default(),
+            seen: Seen::default(),
             gathering: Some(Gathering::default()),
             audio: Vec::new(),
             cutters: Vec::new(),
@@ -157,34 +167,28 @@ impl Packager {
         let Some(gathering) = &mut self.gathering else {
             return self.push_live(unit, now);
         };
-        let has_key = gathering
-            .units
-            .iter()
-            .any(|unit| unit.track == Track::Video);
         match unit.track {
             // A decoder cannot start here, so neither can a stream.
-            Track::Video if !has_key && !unit.key => {
+            Track::Video if !self.seen.video && !unit.key => {
                 self.stats.dropped += 1;
                 return;
             }
             Track::Video => gathering.first_video = gathering.first_video.or(Some(now.instant)),
             Track::Audio => gathering.first_audio = gathering.first_audio.or(Some(now.instant)),
         }
-        gathering.units.push(unit);
+        self.seen.note(unit.track);
+        gathering.units.push((unit, now));
         if gathering.complete(&self.configured, now.instant) {
-            self.go_live(now);
+            self.go_live();
         }
     }
 
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
     pub fn end(&mut self, now: Now) {
         if let Some(gathering) = &self.gathering
-            && gathering
-                .units
-                .iter()
-                .any(|unit| unit.track == Track::Video || self.configured.video.is_none())
+            && !gathering.units.is_empty()
         {
-            self.go_live(now);
+            self.go_live();
         }
         self.flush_audio(now);
         self.close_part(None);
@@ -202,32 +206,29 @@ impl Packager {
         self.output.end();
     }
 
-    fn go_live(&mut self, now: Now) {
+    fn go_live(&mut self) {
         let Some(Gathering { units, .. }) = self.gathering.take() else {
             return;
         };
-        let has = |track| units.iter().any(|unit| unit.track == track);
-        let tracks = Tracks {
-            video: self.configured.video.clone().filter(|_| has(Track::Video)),
-            audio: self.configured.audio.clone().filter(|_| has(Track::Audio)),
-        };
-        let start = units
-            .iter()
-            .find(|unit| unit.track == Track::Video)
+        let first_picture = units.iter().find(|(unit, _)| unit.track == Track::Video);
+        let start = first_picture
             .or_else(|| units.first())
-            .map(|unit| unit.pts);
-        self.muxer.set_tracks(tracks);
-        for unit in units {
+            .map(|(unit, _)| unit.pts);
+        self.muxer.set_tracks(self.present_tracks());
+        for (unit, arrival) in units {
             // Sound from before the first picture has nothing to be heard with.
             if unit.track == Track::Audio && start.is_some_and(|start| unit.pts < start) {
                 self.stats.dropped += 1;
             } else {
-                self.push_live(unit, now);
+                self.push_live(unit, arrival);
             }
         }
     }
 
     fn push_live(&mut self, unit: AccessUnit, now: Now) {
+        if unit.track == Track::Audio || unit.key {
+            self.seen.note(unit.track);
+        }
         let listed = match unit.track {
             Track::Video => self.muxer.tracks().video.is_some(),
             Track::Audio => self.muxer.tracks().audio == self.configured.audio,
@@ -433,7 +434,7 @@ impl Packager {
 
     fn cut(&mut self, unit: &AccessUnit, cuts: &[Cut], changed: bool, now: Now) {
         if changed {
-            self.adopt_tracks(unit.track);
+            self.adopt_tracks();
         }
         let date = self.clock.date(unit.pts);
         let plan = self.part_plan();
@@ -522,24 +523,31 @@ impl Packager {
 
     /// Whether the publisher's configuration is no longer the one that is listed, in a way that players have to know.
     fn tracks_change(&self) -> bool {
-        let listed = self.muxer.tracks();
-        let video = match (&listed.video, &self.configured.video) {
-            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(configured))) => {
-                !listed.same_format(configured)
+        let (listed, present) = (self.muxer.tracks(), self.present_tracks());
+        let video = match (&listed.video, &present.video) {
+            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(present))) => {
+                !listed.same_format(present)
             }
-            (listed, configured) => listed.is_some() != configured.is_some(),
+            (listed, present) => listed.is_some() != present.is_some(),
         };
-        video || listed.audio != self.configured.audio
+        video || listed.audio != present.audio
     }
 
-    fn adopt_tracks(&mut self, track: Track) {
-        let mut tracks = self.configured.clone();
-        if track == Track::Audio {
-            // Video that has only been configured is listed once its first key frame is here.
-            tracks.video = None;
+    /// The tracks that the publisher has configured and sent something of.
+    fn present_tracks(&self) -> Tracks {
+        Tracks {
+            video: self.configured.video.clone().filter(|_| self.seen.video),
+            audio: self.configured.audio.clone().filter(|_| self.seen.audio),
         }
-        info!(video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
-            audio = ?tracks.audio.as_ref().map(AudioConfig::codec_string), "the publisher's tracks have changed");
+    }
+
+    fn adopt_tracks(&mut self) {
+        let tracks = self.present_tracks();
+        info!(
+            video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
+            audio = ?tracks.audio.as_ref().map(AudioConfig::codec_string),
+            "the publisher's tracks have changed"
+        );
         self.muxer.set_tracks(tracks);
     }
 
@@ -696,6 +704,15 @@ impl PartPlan {
             }
         }
         parts
+    }
+}
+
+impl Seen {
+    fn note(&mut self, track: Track) {
+        match track {
+            Track::Video => self.video = true,
+            Track::Audio => self.audio = true,
+        }
     }
 }
 

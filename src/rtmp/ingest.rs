@@ -327,24 +327,24 @@ impl Run {
                 "the publisher's timestamps need repair; further repairs are only counted, in timestamp_repairs"
             );
         }
-        let kinds: [(&'static str, fn(&Repairs) -> u64); 7] = [
-            ("jump_ahead", |repairs| repairs.jumps_ahead),
-            ("jump_back", |repairs| repairs.jumps_back),
-            ("stalled", |repairs| repairs.stalled),
-            ("not_rising", |repairs| repairs.not_rising),
-            ("skew", |repairs| repairs.skew),
-            ("negative_composition", |repairs| {
-                repairs.negative_composition
-            }),
-            ("audio_gap", |repairs| repairs.audio_gaps),
-        ];
-        for (reason, count) in kinds {
-            let new = count(&repairs) - count(&self.repairs);
-            if new > 0 {
+        let kinds = |repairs: &Repairs| {
+            [
+                ("jump_ahead", repairs.jumps_ahead),
+                ("jump_back", repairs.jumps_back),
+                ("stalled", repairs.stalled),
+                ("not_rising", repairs.not_rising),
+                ("skew", repairs.skew),
+                ("negative_composition", repairs.negative_composition),
+                ("audio_gap", repairs.audio_gaps),
+            ]
+        };
+        for ((reason, total), (_, before)) in kinds(&repairs).into_iter().zip(kinds(&self.repairs))
+        {
+            if total > before {
                 metrics
                     .timestamp_repairs
                     .get_or_create(&Reason { reason })
-                    .inc_by(new);
+                    .inc_by(total - before);
             }
         }
         self.repairs = repairs;
