@@ -18,6 +18,7 @@ pub(crate) struct Peer {
     input: BytesMut,
     chunk_size: usize,
     transaction: f64,
+    pings: u32,
 }
 
 impl Peer {
@@ -31,6 +32,7 @@ impl Peer {
             input: BytesMut::new(),
             chunk_size: 128,
             transaction: 0.0,
+            pings: 0,
         }
     }
 
@@ -161,6 +163,21 @@ impl Peer {
             let read = self.stream.read_buf(&mut self.input);
             if within("a message of the server", read).await.ok()? == 0 {
                 return None;
+            }
+        }
+    }
+
+    /// Waits until the server has dealt with everything sent so far: it answers a ping in its turn.
+    pub(crate) async fn settle(&mut self) {
+        self.pings += 1;
+        let [a, b, c, d] = self.pings.to_be_bytes();
+        self.message(2, kind::USER_CONTROL, 0, 0, &[0, 6, a, b, c, d])
+            .await
+            .unwrap();
+        loop {
+            let message = self.receive().await.expect("a pong, but was hung up on");
+            if message.kind == kind::USER_CONTROL && message.payload[..] == [0, 7, a, b, c, d] {
+                return;
             }
         }
     }

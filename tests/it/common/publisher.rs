@@ -46,7 +46,7 @@ impl Publisher {
         true
     }
 
-    /// Sends what comes before this time of the clip, at once.
+    /// Sends what comes before this time of the clip, at once, and waits until the server has dealt with it.
     pub(crate) async fn send_until(&mut self, millis: u32) {
         while self
             .waiting
@@ -55,6 +55,13 @@ impl Publisher {
         {
             self.send_next().await;
         }
+        self.peer.settle().await;
+    }
+
+    /// Sends the next tag and waits until the server has dealt with it.
+    pub(crate) async fn send_one(&mut self) {
+        assert!(self.send_next().await, "the clip has more");
+        self.peer.settle().await;
     }
 
     /// Sends all that is left, at so many times its own speed, and ends in good order.
