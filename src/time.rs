@@ -23,6 +23,8 @@
 use std::ops::{Add, AddAssign, Neg, Sub, SubAssign};
 use std::time::Duration;
 
+use crate::media::Track;
+
 /// A time, or a difference of times, in ticks of the 90 kHz MPEG clock; unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticks(i64);
@@ -247,7 +249,7 @@ impl Timeline {
         let mut position = clock.position();
         if let Some(fault) = clock.fault(position, other, arrival) {
             self.count(fault);
-            position = self.realign(&mut clock, other, -self.relation, arrival);
+            position = self.realign(Track::Video, &mut clock, other, arrival);
         } else if step > 0 {
             // Going back and forth is no progress.
             clock.repeats = if position > clock.front {
@@ -305,7 +307,7 @@ impl Timeline {
             position = match clock.fault(claimed, other, arrival) {
                 Some(fault) => {
                     self.count(fault);
-                    self.realign(&mut clock, other, self.relation, arrival)
+                    self.realign(Track::Audio, &mut clock, other, arrival)
                 }
                 None => {
                     self.repairs.audio_gaps += 1;
@@ -364,23 +366,28 @@ impl Timeline {
     /// of its own.
     fn realign(
         &mut self,
+        track: Track,
         clock: &mut Clock,
         other: Option<Clock>,
-        relation: Ticks,
         arrival: Ticks,
     ) -> Ticks {
         let expected = clock.expected_next(arrival);
         if let Some(other) = other {
-            let shared = clock.position() - clock.offset + other.offset + relation;
-            if (-MAX_STEP_BACK..=expected - clock.front + MAX_STEP_BACK)
-                .contains(&(shared - clock.front))
-            {
-                clock.offset = other.offset + relation;
+            let relation = if track == Track::Audio {
+                self.relation
+            } else {
+                -self.relation
+            };
+            let offset = other.offset + relation;
+            let shared = clock.position() - clock.offset + offset;
+            let plausible = clock.front - MAX_STEP_BACK..=expected + MAX_STEP_BACK;
+            if plausible.contains(&shared) {
+                clock.offset = offset;
                 return shared;
             }
             // The other track never followed an earlier jump, so what there is now is how they belong together.
             let now = clock.offset - other.offset;
-            self.relation = if relation == self.relation { now } else { -now };
+            self.relation = if track == Track::Audio { now } else { -now };
         }
         clock.move_to(expected);
         expected

@@ -382,3 +382,214 @@ const MAX_CONFIG: usize = 512;
 const SAMPLE_RATES: [u32; 13] = [
     96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PCE_HEXAGONAL: [u8; 26] =
+        *b"\x11\x80\x04\xc8\x08\x02\x00\x88\x40\x0dLavc59.37.100\x56\xe5\x00";
+
+    fn parse(asc: &[u8]) -> Config {
+        Config::parse(asc).expect("valid configuration")
+    }
+
+    fn summary(asc: &[u8]) -> (u8, u32, u8, bool, bool, String) {
+        let config = parse(asc);
+        (
+            config.object_type,
+            config.sample_rate,
+            config.channels,
+            config.sbr,
+            config.ps,
+            config.codec_string(),
+        )
+    }
+
+    fn unsupported(asc: &[u8]) -> String {
+        match Config::parse(asc) {
+            Err(Error::Unsupported { name }) => name,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lc_of_obs_and_ffmpeg() {
+        assert_eq!(
+            summary(&[0x12, 0x10]),
+            (2, 44_100, 2, false, false, "mp4a.40.2".into())
+        );
+        // FFmpeg adds an extension that says there is no SBR.
+        let asc = [0x12, 0x10, 0x56, 0xe5, 0x00];
+        assert_eq!(
+            summary(&asc),
+            (2, 44_100, 2, false, false, "mp4a.40.2".into())
+        );
+        assert_eq!(summary(&[0x11, 0xb0, 0x56, 0xe5, 0x00]).2, 6);
+    }
+
+    #[test]
+    fn he_aac_hierarchical_gives_the_core_rate() {
+        let asc = [0x2b, 0x92, 0x08, 0x00];
+        assert_eq!(
+            summary(&asc),
+            (2, 22_050, 2, true, false, "mp4a.40.5".into())
+        );
+        // Core profile and rate go into ADTS.
+        assert_eq!(
+            parse(&asc).adts_header(100).expect("header")[2],
+            0x40 | 7 << 2
+        );
+    }
+
+    #[test]
+    fn he_aac_v2_hierarchical() {
+        assert_eq!(
+            summary(&[0xeb, 0x8a, 0x08, 0x00]),
+            (2, 22_050, 1, true, true, "mp4a.40.29".into())
+        );
+    }
+
+    #[test]
+    fn he_aac_backward_compatible() {
+        assert_eq!(
+            summary(&[0x13, 0x90, 0x56, 0xe5, 0xa0]),
+            (2, 22_050, 2, true, false, "mp4a.40.5".into())
+        );
+        let v2 = [0x13, 0x88, 0x56, 0xe5, 0xa5, 0x48, 0x80];
+        assert_eq!(
+            summary(&v2),
+            (2, 22_050, 1, true, true, "mp4a.40.29".into())
+        );
+    }
+
+    #[test]
+    fn explicit_rate_is_the_nearest_standard_one() {
+        // Object type 2, index 15, 24 bits of rate, 2 channels.
+        let asc = |rate: u32| {
+            (2u64 << 35 | 15 << 31 | u64::from(rate) << 7 | 2 << 3).to_be_bytes()[3..].to_vec()
+        };
+        assert_eq!(parse(&asc(44_056)).sample_rate, 44_100);
+        assert_eq!(parse(&asc(48_000)).sample_rate, 48_000);
+        assert_eq!(
+            unsupported(&asc(37_000)),
+            "AAC with a sample rate of 37000 Hz"
+        );
+    }
+
+    #[test]
+    fn program_config_element_gives_the_channels() {
+        // FFmpeg's hexagonal layout: two single channels and two pairs are no standard configuration.
+        let config = parse(&PCE_HEXAGONAL);
+        assert_eq!((config.channels, config.sample_rate), (6, 48_000));
+        let header = config.adts_header(10).expect("header");
+        assert_eq!(
+            (header[2] & 1, header[3] >> 6),
+            (0, 0),
+            "described in the stream"
+        );
+    }
+
+    #[test]
+    fn kinds_adts_cannot_carry_are_named() {
+        assert_eq!(
+            unsupported(&[0xf8, 0xe8, 0x50, 0x00]),
+            "AAC-ELD (enhanced low delay)"
+        );
+        assert_eq!(unsupported(&[0xf9, 0x48, 0x40, 0x00]), "xHE-AAC (USAC)");
+        assert_eq!(unsupported(&[0xb9, 0x90]), "AAC-LD (low delay)");
+        assert_eq!(unsupported(&[0x12, 0x14]), "AAC with 960 samples per frame");
+        assert_eq!(unsupported(&[0x11, 0xe0]), "AAC channel configuration 12");
+    }
+
+    #[test]
+    fn bad_configurations_are_explained() {
+        assert_eq!(Config::parse(&[]), Err(Error::Empty));
+        assert_eq!(
+            Config::parse(&[0x12]),
+            Err(Error::Truncated {
+                len: 1,
+                field: "samplingFrequencyIndex"
+            })
+        );
+        let reserved = |field, value| Err(Error::Reserved { field, value });
+        assert_eq!(Config::parse(&[0x00, 0x00]), reserved("audioObjectType", 0));
+        assert_eq!(
+            Config::parse(&[0x16, 0x90]),
+            reserved("samplingFrequencyIndex", 13)
+        );
+    }
+
+    #[test]
+    fn adts_header_as_ffmpeg_writes_it() {
+        let header = parse(&[0x12, 0x10]).adts_header(371 - 7).expect("header");
+        assert_eq!(header, [0xff, 0xf1, 0x50, 0x80, 0x2e, 0x7f, 0xfc]);
+    }
+
+    #[test]
+    fn adts_header_is_bounded_by_13_bits() {
+        let config = parse(&[0x12, 0x10]);
+        let header = config.adts_header(MAX_FRAME).expect("header");
+        assert_eq!((header[3] & 3, header[4], header[5] >> 5), (3, 0xff, 7));
+        assert_eq!(
+            config.adts_header(MAX_FRAME + 1),
+            Err(Error::FrameTooLong { len: 8185 })
+        );
+    }
+
+    #[test]
+    fn adts_frames_are_found_and_split() {
+        let config = parse(&[0x12, 0x10]);
+        let mut data = config.adts_header(3).expect("header").to_vec();
+        data.extend([1, 2, 3]);
+        assert_eq!(
+            config.adts_frames(&data),
+            Some(std::iter::once(7..10).collect())
+        );
+        data.extend(config.adts_header(2).expect("header"));
+        data.extend([4, 5]);
+        assert_eq!(config.adts_frames(&data), Some(vec![7..10, 17..19]));
+        // With a checksum, the header has two bytes more.
+        let with_crc = [0xff, 0xf0, 0x50, 0x80, 0x01, 0x5f, 0xfc, 0xaa, 0xbb, 9];
+        assert_eq!(
+            config.adts_frames(&with_crc),
+            Some(std::iter::once(9..10).collect())
+        );
+        // Not to the end, another rate, or a raw frame.
+        assert_eq!(config.adts_frames(&data[..18]), None);
+        assert_eq!(parse(&[0x11, 0x90]).adts_frames(&data), None);
+        assert_eq!(config.adts_frames(&[0x21, 0x10, 0x05]), None);
+        assert_eq!(config.adts_frames(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_fail(bytes in prop::collection::vec(any::<u8>(), 0..600), frame in 0..9000usize) {
+            if let Ok(config) = Config::parse(&bytes) {
+                prop_assert!((7350..=96_000).contains(&config.sample_rate) && config.channels > 0);
+                let _ = config.adts_header(frame);
+                let _ = config.adts_frames(&bytes);
+                prop_assert!(config.codec_string().starts_with("mp4a.40."));
+            }
+        }
+
+        #[test]
+        fn adts_frames_of_any_bytes(bytes in prop::collection::vec(prop_oneof![Just(0xff), any::<u8>()], 0..100)) {
+            let _ = parse(&[0x12, 0x10]).adts_frames(&bytes);
+        }
+
+        #[test]
+        fn own_headers_are_recognised(lengths in prop::collection::vec(1..200usize, 1..5)) {
+            let config = parse(&[0x12, 0x10]);
+            let mut data = Vec::new();
+            for &length in &lengths {
+                data.extend(config.adts_header(length).expect("header"));
+                data.resize(data.len() + length, 0xff);
+            }
+            let found = config.adts_frames(&data).expect("frames");
+            prop_assert_eq!(found.iter().map(|frame| frame.len()).collect::<Vec<_>>(), lengths);
+        }
+    }
+}

@@ -722,3 +722,6 @@ const MAX_RATE: f64 = 480.0;
 
 /// Profiles whose SPS says its chroma format (7.3.2.1.1).
 const HIGH_PROFILES: [u8; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
+
+#[cfg(test)]
+mod tests;

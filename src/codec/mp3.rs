@@ -107,3 +107,91 @@ const FULL_RATES: [u32; 15] = [
 
 /// The same at half and quarter sample rates.
 const LOW_RATES: [u32; 15] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(header: [u8; 4]) -> Result<(u32, u8, u32, u32, usize), Error> {
+        let (config, length) = Config::parse(&header)?;
+        let bitrate = config.bitrate.expect("bit rate");
+        Ok((
+            config.sample_rate,
+            config.channels,
+            config.samples_per_frame,
+            bitrate,
+            length,
+        ))
+    }
+
+    #[test]
+    fn headers_of_all_three_versions() {
+        assert_eq!(
+            parse([0xff, 0xfb, 0x90, 0x64]),
+            Ok((44_100, 2, 1152, 128_000, 417))
+        );
+        assert_eq!(
+            parse([0xff, 0xfb, 0x92, 0x64]),
+            Ok((44_100, 2, 1152, 128_000, 418))
+        );
+        assert_eq!(
+            parse([0xff, 0xfb, 0x50, 0xc4]),
+            Ok((44_100, 1, 1152, 64_000, 208))
+        );
+        assert_eq!(
+            parse([0xff, 0xf3, 0x84, 0xc4]),
+            Ok((24_000, 1, 576, 64_000, 192))
+        );
+        assert_eq!(
+            parse([0xff, 0xe3, 0x18, 0xc4]),
+            Ok((8000, 1, 576, 8000, 72))
+        );
+    }
+
+    #[test]
+    fn what_is_not_carried_is_explained() {
+        assert_eq!(parse([0xff, 0xfd, 0x90, 0x64]), Err(Error::Layer(2)));
+        assert_eq!(parse([0xff, 0xff, 0x90, 0x64]), Err(Error::Layer(1)));
+        assert_eq!(
+            parse([0xff, 0xfb, 0x00, 0x64]),
+            Err(Error::Reserved("bit rate"))
+        );
+        assert_eq!(
+            parse([0xff, 0xfb, 0xf0, 0x64]),
+            Err(Error::Reserved("bit rate"))
+        );
+        assert_eq!(
+            parse([0xff, 0xfb, 0x9c, 0x64]),
+            Err(Error::Reserved("sample rate"))
+        );
+        assert_eq!(
+            parse([0xff, 0xeb, 0x90, 0x64]),
+            Err(Error::Reserved("version"))
+        );
+        assert_eq!(
+            parse([0xff, 0xf9, 0x90, 0x64]),
+            Err(Error::Reserved("layer"))
+        );
+        assert_eq!(Config::parse(b"ID3"), Err(Error::NoSync));
+    }
+
+    #[test]
+    fn frames_of_variable_rate_are_one_format() {
+        let (low, _) = Config::parse(&[0xff, 0xfb, 0x50, 0x64]).expect("frame");
+        let (high, _) = Config::parse(&[0xff, 0xfb, 0x90, 0x64]).expect("frame");
+        let (mono, _) = Config::parse(&[0xff, 0xfb, 0x90, 0xc4]).expect("frame");
+        assert!(low.same_format(&high));
+        assert!(!low.same_format(&mono));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_parses_or_fails(header: [u8; 4]) {
+            if let Ok((config, length)) = Config::parse(&header) {
+                prop_assert!(length >= 24 && config.sample_rate >= 8000);
+            }
+        }
+    }
+}

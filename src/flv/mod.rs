@@ -3,7 +3,7 @@
 //! [`Demuxer`] takes the bodies of RTMP audio and video messages (types 8 and 9), which are FLV tag bodies, and gives
 //! out what a stream is made of: a configuration when there is a new or a changed one, and frames in the publisher's own
 //! time. What encoders in the field do wrong and players forgive is forgiven here; what cannot be carried is refused by
-//! name. Headers are [`tag`]'s business, the bitstreams' are [`crate::codec`]'s.
+//! name. Headers are `tag`'s business, the bitstreams' are [`crate::codec`]'s.
 //!
 //! It does not touch times ([`crate::time`] does), does not read `onMetaData` (which is wrong too often to be believed),
 //! and does not copy payload.
@@ -30,7 +30,7 @@ pub enum Error {
         instead: &'static str,
     },
     /// This tag is dropped and counted; the run goes on.
-    #[error("{track:?} tag at {timestamp} ms dropped: {reason}")]
+    #[error("{} tag at {timestamp} ms dropped: {reason}", name(*track))]
     Malformed {
         /// The kind of tag.
         track: Track,
@@ -370,6 +370,13 @@ fn audio_frame(
     })
 }
 
+fn name(track: Track) -> &'static str {
+    match track {
+        Track::Video => "video",
+        Track::Audio => "audio",
+    }
+}
+
 fn unsupported_audio(codec: String) -> Error {
     Error::Unsupported {
         codec,
@@ -379,3 +386,6 @@ fn unsupported_audio(codec: String) -> Error {
 
 /// Length size to assume when frames come without any configuration record.
 const DEFAULT_LENGTH_SIZE: u8 = 4;
+
+#[cfg(test)]
+mod tests;

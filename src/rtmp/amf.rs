@@ -1,8 +1,8 @@
 //! A bounded AMF0 decoder.
 //!
 //! Adobe's AMF0 specification, into the value type of `rml_amf0`. It takes what real encoders send wrongly: objects and
-//! arrays without an end, wrong array counts, empty keys. It refuses what can only be an error or an attack: strings and numbers cut
-//! short, nesting past [`MAX_AMF_DEPTH`], markers outside the specification.
+//! arrays without an end, wrong array counts, empty keys. It refuses what can only be an error or an attack: strings and
+//! numbers cut short, nesting past [`MAX_AMF_DEPTH`], markers outside the specification.
 //!
 //! What [`Amf0Value`] has no word for is mapped: ECMA arrays and typed objects to objects, dates to their number of
 //! milliseconds, XML and long strings to strings; references and `unsupported` to undefined, since following references

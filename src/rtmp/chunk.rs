@@ -6,7 +6,7 @@
 //!   taken for it only if they equal the field last seen on that chunk stream.
 //! - A type-3 chunk that starts a message right after a type-0 one takes that header's timestamp as its delta by the
 //!   specification (FMLE relies on it); GStreamer and others mean a delta of zero. The first reading is used only below
-//!   [`FIRST_DELTA_LIMIT`], so a wrong guess stays small.
+//!   one second, so a wrong guess stays small.
 //! - A new chunk stream may open with a type-1 header (librtmp's ping), and control messages may come on any chunk stream.
 //! - A full header in the middle of a message starts a new one and drops the old, unless it is the running message's own
 //!   header again: some writers send that with every chunk.

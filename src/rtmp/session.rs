@@ -8,13 +8,16 @@
 //!        └► take_output ─► peer       accept_publish / refuse_publish
 //! ```
 //!
-//! `feed` stops at a request to publish and leaves the rest of its input where it is until there is a verdict: nothing need be stored for
-//! a publisher that does not wait (most do), and the events of a batch never reach past a decision that the caller has yet to make.
-//! What is fed must be appended to the same buffer each time; that is also how received bytes are counted for acknowledgements.
+//! `feed` stops at a request to publish, and leaves the rest of its input where it is until there is a verdict. So nothing
+//! is stored for a publisher that does not wait (most do), and the events of one call never reach past a decision that the
+//! caller has yet to make. What is fed must be appended to the same buffer each time; that is also how received bytes are
+//! counted for acknowledgements.
 //!
 //! Deliberately not here: timeouts and idle limits (the caller has the clock), playback (`play` is refused: it goes over
 //! HTTP), authentication, the contents of audio and video, and any trust in metadata.
 
+mod acks;
+mod replies;
 mod request;
 
 pub use request::{PublishRequest, Refusal};
@@ -23,13 +26,11 @@ use super::amf::{self, Amf0Value, Command};
 use super::chunk::{self, ChunkReader, Message, kind};
 use super::handshake::{self, Progress, ServerHandshake};
 use super::limits::{MAX_MESSAGE_STREAMS, MAX_MESSAGES_WITHOUT_MEDIA, MAX_PENDING_OUTPUT};
+use acks::Acks;
 use bytes::{Buf, Bytes, BytesMut};
+use replies::{Replies, status_info};
 use request::{Connect, shorten};
-use rml_rtmp::chunk_io::ChunkSerializer;
-use rml_rtmp::messages::{
-    MessagePayload, PeerBandwidthLimitType, RtmpMessage, UserControlEventType,
-};
-use rml_rtmp::time::RtmpTimestamp;
+use rml_rtmp::messages::{PeerBandwidthLimitType, RtmpMessage, UserControlEventType};
 use std::fmt;
 
 /// What the server announces to its peers.
@@ -105,9 +106,7 @@ pub struct Session {
     /// Until it is over.
     handshake: Option<ServerHandshake>,
     reader: ChunkReader,
-    writer: ChunkSerializer,
-    chunk_size_announced: bool,
-    output: BytesMut,
+    replies: Replies,
     connect: Option<Connect>,
     publishing: Publishing,
     /// The peer sent `FCPublish` and waits for `onFCPublish`.
@@ -128,14 +127,11 @@ enum Publishing {
 
 impl Session {
     /// A session for a connection just accepted, before its handshake.
-    pub fn new(mut config: SessionConfig) -> Self {
-        config.chunk_size = config.chunk_size.clamp(128, 65_536);
+    pub fn new(config: SessionConfig) -> Self {
         Self {
             handshake: Some(ServerHandshake::new()),
             reader: ChunkReader::new(),
-            writer: ChunkSerializer::new(),
-            chunk_size_announced: false,
-            output: BytesMut::new(),
+            replies: Replies::new(config.chunk_size),
             connect: None,
             publishing: Publishing::No,
             fc_publish: false,
@@ -154,7 +150,7 @@ impl Session {
         while let Some(handshake) = &mut self.handshake {
             match handshake.feed(input)? {
                 Progress::Waiting => return Ok(()),
-                Progress::Reply(bytes) => self.output.extend_from_slice(&bytes),
+                Progress::Reply(bytes) => self.replies.raw(&bytes),
                 Progress::Done => self.handshake = None,
             }
         }
@@ -162,16 +158,16 @@ impl Session {
         let result = self.read_messages(input, events);
         self.acks.left(input.len());
         if let Some(total) = self.acks.due() {
-            self.send_control(RtmpMessage::Acknowledgement {
-                sequence_number: total,
-            });
+            let sequence_number = total;
+            self.replies
+                .control(RtmpMessage::Acknowledgement { sequence_number });
         }
         result
     }
 
     /// Bytes to send to the peer, if any.
     pub fn take_output(&mut self) -> Option<Bytes> {
-        (!self.output.is_empty()).then(|| self.output.split().freeze())
+        self.replies.take()
     }
 
     /// A publish was asked for and awaits its verdict; [`feed`](Self::feed) consumes nothing.
@@ -190,16 +186,13 @@ impl Session {
             return;
         };
         self.publishing = Publishing::Active(stream_id);
-        self.send_control(RtmpMessage::UserControl {
-            event_type: UserControlEventType::StreamBegin,
-            stream_id: Some(stream_id),
-            buffer_length: None,
-            timestamp: None,
-        });
+        self.replies
+            .user_control_stream(UserControlEventType::StreamBegin, stream_id);
         if std::mem::take(&mut self.fc_publish) {
-            self.send_on_fc_publish();
+            self.replies.fc_status("onFCPublish", PUBLISH_START);
         }
-        self.send_status(stream_id, "status", PUBLISH_START, "Publishing.");
+        self.replies
+            .status(stream_id, "status", PUBLISH_START, "Publishing.");
     }
 
     /// The verdict on [`Event::Publish`]: no. The peer may ask again, or is closed by the caller.
@@ -209,14 +202,16 @@ impl Session {
         };
         self.publishing = Publishing::No;
         self.fc_publish = false;
-        self.send_status(stream_id, "error", refusal.code, &refusal.description);
+        self.replies
+            .status(stream_id, "error", refusal.code, &refusal.description);
     }
 
     /// Ends a running publish because of what is being published, in words for the publisher's user.
     pub fn fail_publish(&mut self, refusal: &Refusal) {
         if let Publishing::Active(stream_id) = self.publishing {
             self.publishing = Publishing::No;
-            self.send_status(stream_id, "error", refusal.code, &refusal.description);
+            self.replies
+                .status(stream_id, "error", refusal.code, &refusal.description);
         }
     }
 
@@ -224,7 +219,8 @@ impl Session {
     pub fn unpublish(&mut self, reason: &str) {
         if let Publishing::Active(stream_id) = self.publishing {
             self.publishing = Publishing::No;
-            self.send_status(stream_id, "status", UNPUBLISH_SUCCESS, reason);
+            self.replies
+                .status(stream_id, "status", UNPUBLISH_SUCCESS, reason);
         }
     }
 
@@ -233,12 +229,8 @@ impl Session {
     /// `now` is in milliseconds on any clock, and wraps.
     pub fn ping(&mut self, now: u32) {
         if self.connect.is_some() {
-            self.send_control(RtmpMessage::UserControl {
-                event_type: UserControlEventType::PingRequest,
-                stream_id: None,
-                buffer_length: None,
-                timestamp: Some(RtmpTimestamp::new(now)),
-            });
+            self.replies
+                .user_control_time(UserControlEventType::PingRequest, now);
         }
     }
 
@@ -256,7 +248,7 @@ impl Session {
                 return Err(Error::NoMedia);
             }
             self.message(message, events)?;
-            if self.output.len() > MAX_PENDING_OUTPUT {
+            if self.replies.len() > MAX_PENDING_OUTPUT {
                 return Err(Error::TooManyReplies);
             }
         }
@@ -292,7 +284,7 @@ impl Session {
         Ok(())
     }
 
-    /// Media that is not part of a running publish is dropped: some encoders send on while they unpublish, or after a refusal.
+    /// Media that is not part of a running publish is dropped: some encoders send on after they unpublish, or after a refusal.
     fn media(&mut self, kind: u8, timestamp: u32, payload: Bytes, events: &mut Vec<Event>) {
         if !self.is_publishing() || payload.is_empty() {
             return;
@@ -320,10 +312,9 @@ impl Session {
             let body = payload.split_to(length);
             let offset = *offset.get_or_insert_with(|| timestamp.wrapping_sub(time));
             let time = time.wrapping_add(offset);
-            match tag & 0x1f {
-                kind @ (kind::AUDIO | kind::VIDEO) => self.media(kind, time, body, events),
-                kind::DATA_AMF0 => self.data(&body, events),
-                _ => {}
+            // Data is left out: it could make events many times the size of the message, and is for information only.
+            if let kind @ (kind::AUDIO | kind::VIDEO) = tag & 0x1f {
+                self.media(kind, time, body, events);
             }
             // Each tag is followed by its length, to read a file backwards; some leave out the last.
             payload.advance(FLV_BACK_POINTER.min(payload.len()));
@@ -347,12 +338,10 @@ impl Session {
 
     fn user_control(&mut self, payload: &[u8]) {
         if let Some(&[0, PING_REQUEST, a, b, c, d]) = payload.first_chunk() {
-            self.send_control(RtmpMessage::UserControl {
-                event_type: UserControlEventType::PingResponse,
-                stream_id: None,
-                buffer_length: None,
-                timestamp: Some(RtmpTimestamp::new(u32::from_be_bytes([a, b, c, d]))),
-            });
+            self.replies.user_control_time(
+                UserControlEventType::PingResponse,
+                u32::from_be_bytes([a, b, c, d]),
+            );
         }
     }
 
@@ -362,20 +351,20 @@ impl Session {
             "connect" => self.on_connect(&command),
             "createStream" => self.on_create_stream(transaction),
             "publish" => self.on_publish(stream_id, &command, events),
-            "releaseStream" | "_checkbw" => self.send_result(transaction, Amf0Value::Undefined),
-            "getStreamLength" => self.send_result(transaction, Amf0Value::Number(0.0)),
+            "releaseStream" | "_checkbw" => self.replies.result(transaction, Amf0Value::Undefined),
+            "getStreamLength" => self.replies.result(transaction, Amf0Value::Number(0.0)),
             "FCPublish" => {
-                self.send_result(transaction, Amf0Value::Undefined);
+                self.replies.result(transaction, Amf0Value::Undefined);
                 if self.is_publishing() {
-                    self.send_on_fc_publish();
+                    self.replies.fc_status("onFCPublish", PUBLISH_START);
                 } else {
                     self.fc_publish = true;
                 }
             }
             "FCUnpublish" => {
-                self.send_result(transaction, Amf0Value::Undefined);
+                self.replies.result(transaction, Amf0Value::Undefined);
                 self.fc_publish = false;
-                self.send_fc_status("onFCUnpublish", UNPUBLISH_SUCCESS);
+                self.replies.fc_status("onFCUnpublish", UNPUBLISH_SUCCESS);
                 self.end_publish(events);
             }
             "closeStream" => self.end_publish(events),
@@ -394,7 +383,7 @@ impl Session {
                     self.end_publish(events);
                 }
             }
-            "play" | "play2" => self.send_status(
+            "play" | "play2" => self.replies.status(
                 stream_id,
                 "error",
                 "NetStream.Play.Failed",
@@ -404,7 +393,7 @@ impl Session {
             name if name.starts_with(['_', '@', '|']) || name.starts_with("on") => {}
             name => {
                 let name = shorten(name, 64);
-                self.send_error(
+                self.replies.error(
                     transaction,
                     "NetConnection.Call.Failed",
                     format!("There is no method {name} here."),
@@ -415,28 +404,28 @@ impl Session {
 
     fn on_connect(&mut self, command: &Command) {
         if self.connect.is_some() {
-            return self.send_error(
+            return self.replies.error(
                 command.transaction,
                 "NetConnection.Connect.Rejected",
                 "This connection is connected already.".into(),
             );
         }
         self.connect = Some(Connect::from_object(&command.object));
-        self.send_control(RtmpMessage::WindowAcknowledgement {
+        self.replies.control(RtmpMessage::WindowAcknowledgement {
             size: self.config.window_ack_size,
         });
-        self.send_control(RtmpMessage::SetPeerBandwidth {
+        self.replies.control(RtmpMessage::SetPeerBandwidth {
             size: self.config.window_ack_size,
             limit_type: PeerBandwidthLimitType::Dynamic,
         });
-        self.announce_chunk_size();
+        self.replies.announce_chunk_size();
 
         let server = amf::object([
             // Some encoders look for a version of Adobe's server here.
             ("fmsVer", amf::string("FMS/3,0,1,123")),
             ("capabilities", Amf0Value::Number(31.0)),
         ]);
-        let mut status = status("status", "NetConnection.Connect.Success", "Connected.");
+        let mut status = status_info("status", "NetConnection.Connect.Success", "Connected.");
         if let Amf0Value::Object(properties) = &mut status {
             // AMF0, whatever was asked for.
             properties.insert("objectEncoding".into(), Amf0Value::Number(0.0));
@@ -454,7 +443,8 @@ impl Session {
             0.0 => 1.0,
             number => number,
         };
-        self.send_command(0, "_result", transaction, server, vec![status]);
+        self.replies
+            .command(0, "_result", transaction, server, vec![status]);
     }
 
     fn on_create_stream(&mut self, transaction: f64) {
@@ -463,9 +453,10 @@ impl Session {
             Some(id) => {
                 self.message_streams |= 1 << id;
                 let id = Amf0Value::Number(f64::from(id));
-                self.send_command(0, "_result", transaction, Amf0Value::Null, vec![id]);
+                self.replies
+                    .command(0, "_result", transaction, Amf0Value::Null, vec![id]);
             }
-            None => self.send_error(
+            None => self.replies.error(
                 transaction,
                 "NetConnection.Call.Failed",
                 format!("A connection may have {MAX_MESSAGE_STREAMS} streams."),
@@ -487,7 +478,8 @@ impl Session {
                 events.push(Event::Publish(request));
             }
             Err(refusal) => {
-                self.send_status(stream_id, "error", refusal.code, &refusal.description);
+                self.replies
+                    .status(stream_id, "error", refusal.code, &refusal.description);
             }
         }
     }
@@ -497,82 +489,6 @@ impl Session {
         if self.is_publishing() {
             self.unpublish("Publishing has ended.");
             events.push(Event::Unpublish);
-        }
-    }
-
-    fn announce_chunk_size(&mut self) {
-        if !std::mem::replace(&mut self.chunk_size_announced, true) {
-            let size = self.config.chunk_size;
-            let packet = self.writer.set_max_chunk_size(size, RtmpTimestamp::new(0));
-            if let Ok(packet) = packet {
-                self.output.extend_from_slice(&packet.bytes);
-            }
-        }
-    }
-
-    fn send_result(&mut self, transaction: f64, value: Amf0Value) {
-        // Number 0 says that no answer is wanted.
-        if transaction != 0.0 {
-            self.send_command(0, "_result", transaction, Amf0Value::Null, vec![value]);
-        }
-    }
-
-    fn send_error(&mut self, transaction: f64, code: &str, description: String) {
-        if transaction != 0.0 {
-            let info = status("error", code, &description);
-            self.send_command(0, "_error", transaction, Amf0Value::Null, vec![info]);
-        }
-    }
-
-    fn send_status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) {
-        let info = status(level, code, description);
-        self.send_command(stream_id, "onStatus", 0.0, Amf0Value::Null, vec![info]);
-    }
-
-    fn send_on_fc_publish(&mut self) {
-        self.send_fc_status("onFCPublish", PUBLISH_START);
-    }
-
-    fn send_fc_status(&mut self, name: &str, code: &str) {
-        let info = status("status", code, "");
-        self.send_command(0, name, 0.0, Amf0Value::Null, vec![info]);
-    }
-
-    fn send_command(
-        &mut self,
-        stream_id: u32,
-        name: &str,
-        transaction_id: f64,
-        command_object: Amf0Value,
-        additional_arguments: Vec<Amf0Value>,
-    ) {
-        // A peer need not read replies over 128 bytes before it was told a larger chunk size.
-        self.announce_chunk_size();
-        let message = RtmpMessage::Amf0Command {
-            command_name: name.to_owned(),
-            transaction_id,
-            command_object,
-            additional_arguments,
-        };
-        self.send(message, stream_id);
-    }
-
-    fn send_control(&mut self, message: RtmpMessage) {
-        self.send(message, 0);
-    }
-
-    fn send(&mut self, message: RtmpMessage, stream_id: u32) {
-        let time = RtmpTimestamp::new(0);
-        let packet = MessagePayload::from_rtmp_message(message, time, stream_id)
-            .ok()
-            .and_then(|payload| {
-                // Full headers are understood by all, but this writer would repeat them inside a message.
-                let full = payload.data.len() <= self.config.chunk_size as usize;
-                self.writer.serialize(&payload, full, false).ok()
-            });
-        // Writing fails on strings over 64 KiB only; ours are cut to less.
-        if let Some(packet) = packet {
-            self.output.extend_from_slice(&packet.bytes);
         }
     }
 }
@@ -587,68 +503,9 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Counts what was received, for the acknowledgements the peer may wait for.
-#[derive(Debug)]
-struct Acks {
-    window: u32,
-    /// All bytes received; wraps, as its field on the wire does.
-    total: u32,
-    acknowledged: u32,
-    /// Bytes that the last call left in the input buffer, and that are counted.
-    counted: usize,
-}
-
-impl Acks {
-    fn new(window: u32) -> Self {
-        Self {
-            window,
-            total: 0,
-            acknowledged: 0,
-            counted: 0,
-        }
-    }
-
-    fn set_window(&mut self, size: u32) {
-        if size > 0 {
-            self.window = size;
-        }
-    }
-
-    fn arrived(&mut self, buffered: usize) {
-        let new = buffered.saturating_sub(self.counted);
-        // Wraps by intent.
-        self.total = self.total.wrapping_add(new as u32);
-    }
-
-    fn left(&mut self, buffered: usize) {
-        self.counted = buffered;
-    }
-
-    /// The running total, if half the window has passed since it was last told.
-    fn due(&mut self) -> Option<u32> {
-        let since = self.total.wrapping_sub(self.acknowledged);
-        (since > 0 && since >= self.window / 2).then(|| {
-            self.acknowledged = self.total;
-            self.total
-        })
-    }
-}
-
 /// The bit of a message stream's id in the set of those that exist.
 fn bit(message_stream: u32) -> Option<u32> {
     1_u32.checked_shl(message_stream)
-}
-
-/// The information object of `onStatus`, `_error` and the answer to `connect`.
-fn status(level: &str, code: &str, description: &str) -> Amf0Value {
-    amf::object([
-        ("level", amf::string(level)),
-        ("code", amf::string(code)),
-        (
-            "description",
-            amf::string(shorten(description, MAX_DESCRIPTION)),
-        ),
-    ])
 }
 
 const PUBLISH_START: &str = "NetStream.Publish.Start";
@@ -660,9 +517,6 @@ const PING_REQUEST: u8 = 6;
 /// Type, length, timestamp in two fields, and stream id (FLV specification, annex E.4.1).
 const FLV_TAG_HEADER: usize = 11;
 const FLV_BACK_POINTER: usize = 4;
-
-/// Bytes of a description that are sent; encoders show it in one line.
-const MAX_DESCRIPTION: usize = 1000;
 
 #[cfg(test)]
 mod tests;

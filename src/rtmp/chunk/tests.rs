@@ -1,5 +1,5 @@
 use super::super::test_util::{
-    control, extend_time, message, set_chunk_size, type0, type1, type2, type3,
+    self, control, extend_time, message, set_chunk_size, type0, type1, type2, type3,
 };
 use super::*;
 use proptest::prelude::*;
@@ -499,7 +499,13 @@ proptest! {
                 break;
             }
             if let Some(size) = resize {
-                bytes.extend(set_chunk_size(*size));
+                let announcement = Message {
+                    kind: kind::SET_CHUNK_SIZE,
+                    stream_id: 0,
+                    timestamp: 0,
+                    payload: Bytes::copy_from_slice(&size.to_be_bytes()),
+                };
+                bytes.extend(test_util::message(2, &announcement, chunk_size));
                 chunk_size = *size as usize;
             }
             let i = busy[choice.index(busy.len())];
