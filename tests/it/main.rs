@@ -9,7 +9,7 @@ mod common;
 
 mod access_units_arrive_untouched;
 // mod bad_http;
-// mod bad_rtmp;
+mod bad_rtmp;
 // mod cli;
 // mod encoders_publish;
 mod ffmpeg_round_trip;

@@ -32,12 +32,12 @@ async fn who_asks_before_there_is_data_waits_for_it() {
     server.assert_no_panics();
 }
 
-/// With the target duration given there is nothing to wait for but the first picture.
+/// With the target duration given there is no need to wait for the second key frame.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configured_target_duration_spares_the_wait() {
     let server = Arc::new(TestServer::with(&["--target-duration", "2"]));
     let mut publisher = Publisher::start(&server, "live/told", &Clip::default()).await;
-    publisher.send_until(200).await;
+    publisher.send_until(500).await;
     let path = playlist::media_path(&server, "live/told").await;
     let playlist = playlist::fetch(&server, &path).await;
     assert_eq!(playlist.target_duration, 2);

@@ -1,5 +1,6 @@
 //! What the tests share: a server in process, tools run with a bound, scripted peers and viewers, and checkers.
 
+pub(crate) mod bystander;
 pub(crate) mod compare;
 pub(crate) mod flv;
 pub(crate) mod logs;
