@@ -8,14 +8,14 @@
 mod common;
 
 mod access_units_arrive_untouched;
-// mod bad_http;
+mod bad_http;
 mod bad_rtmp;
-// mod cli;
+mod cli;
 // mod encoders_publish;
 mod ffmpeg_round_trip;
 // mod golden_playlists;
 // mod group_of_pictures_length;
-// mod http_conventions;
+mod http_conventions;
 mod playlist_invariants;
 mod publisher_leaves;
 mod segments_grow;

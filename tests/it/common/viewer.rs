@@ -108,6 +108,16 @@ impl Viewer {
         self.send(text.as_bytes()).await.unwrap();
     }
 
+    /// Another answer is on its way: to a request that was sent ahead.
+    pub(crate) fn expect_body(&mut self) {
+        self.body = Body::Chunked;
+    }
+
+    /// Sends no more, and still listens.
+    pub(crate) async fn hang_up(&mut self) {
+        let _ = self.stream.get_mut().shutdown().await;
+    }
+
     /// Status and headers, or `None` if the server hung up first.
     pub(crate) async fn try_head(&mut self) -> Option<Head> {
         let status_line = self.line().await?;
