@@ -19,9 +19,10 @@ use super::session::{self, Event, PublishRequest, Refusal, Session, SessionConfi
 use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
-use crate::metrics::Reason;
+use crate::metrics::{Metrics, Reason};
 use crate::stream::Publication;
 use crate::stream::name::StreamName;
+use crate::time::Repairs;
 
 /// Why a connection ended. All of it is the peer's doing or the network's.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,8 @@ pub(super) struct Ingest {
     stream: TcpStream,
     shared: Arc<Shared>,
     session: Session,
+    /// Since when the connection has not been publishing.
+    idle_since: Instant,
     input: BytesMut,
     run: Option<Run>,
 }
@@ -58,6 +61,7 @@ struct Run {
     counted: Stats,
     live: bool,
     malformed: u64,
+    repairs: Repairs,
     pending: Vec<flv::Event>,
 }
 
@@ -68,6 +72,7 @@ impl Ingest {
             stream,
             shared,
             session,
+            idle_since: Instant::now(),
             input: BytesMut::with_capacity(READ_BUFFER),
             run: None,
         }
@@ -99,7 +104,6 @@ impl Ingest {
     }
 
     async fn serve(&mut self) -> End {
-        let accepted = Instant::now();
         loop {
             let (patience, late) = match &self.run {
                 Some(_) => {
@@ -107,7 +111,7 @@ impl Ingest {
                     (patience, End::Silent(patience))
                 }
                 None => (
-                    PUBLISH_WITHIN.saturating_sub(accepted.elapsed()),
+                    PUBLISH_WITHIN.saturating_sub(self.idle_since.elapsed()),
                     End::TooSlow(PUBLISH_WITHIN),
                 ),
             };
@@ -199,6 +203,7 @@ impl Ingest {
             counted: Stats::default(),
             live: false,
             malformed: 0,
+            repairs: Repairs::default(),
             pending: Vec::new(),
         });
         Ok(())
@@ -206,6 +211,7 @@ impl Ingest {
 
     fn finish_run(&mut self) {
         if let Some(mut run) = self.run.take() {
+            self.idle_since = Instant::now();
             run.deliver(&self.shared, Now::read());
             self.shared.metrics.publishers.dec();
             info!(
@@ -232,7 +238,8 @@ impl Ingest {
                 if let Some(run) = &mut self.run {
                     run.malformed += 1;
                     if run.malformed == 1 {
-                        warn!(%error, "a malformed tag was left out; further ones are only counted");
+                        // Usual at a run's start: frames that come before their configuration.
+                        debug!(%error, "a malformed tag was left out; further ones are only counted");
                     }
                 }
                 Ok(())
@@ -295,6 +302,7 @@ impl Run {
             .units_dropped
             .inc_by(stats.dropped - self.counted.dropped);
         self.counted = stats;
+        self.count_repairs(metrics);
         if live && !self.live {
             self.live = true;
             let name = self.publication.stream().name();
@@ -303,6 +311,43 @@ impl Run {
                 shared.settings.http_port
             );
         }
+    }
+}
+
+impl Run {
+    /// Counts what has been repaired of the publisher's times since the last look, and says so the first time.
+    fn count_repairs(&mut self, metrics: &Metrics) {
+        let repairs = *self.publication.timeline().repairs();
+        if repairs == self.repairs {
+            return;
+        }
+        if self.repairs.total() == 0 {
+            warn!(
+                ?repairs,
+                "the publisher's timestamps need repair; further repairs are only counted, in timestamp_repairs"
+            );
+        }
+        let kinds = |repairs: &Repairs| {
+            [
+                ("jump_ahead", repairs.jumps_ahead),
+                ("jump_back", repairs.jumps_back),
+                ("stalled", repairs.stalled),
+                ("not_rising", repairs.not_rising),
+                ("skew", repairs.skew),
+                ("negative_composition", repairs.negative_composition),
+                ("audio_gap", repairs.audio_gaps),
+            ]
+        };
+        for ((reason, total), (_, before)) in kinds(&repairs).into_iter().zip(kinds(&self.repairs))
+        {
+            if total > before {
+                metrics
+                    .timestamp_repairs
+                    .get_or_create(&Reason { reason })
+                    .inc_by(total - before);
+            }
+        }
+        self.repairs = repairs;
     }
 }
 

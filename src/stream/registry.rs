@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::name::StreamName;
+use super::subscribers::Subscribers;
 use super::{Publication, Stream};
 use crate::hls::Now;
 use crate::hls::packager::Settings;
@@ -28,6 +29,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Registry {
     streams: DashMap<StreamName, Arc<Stream>>,
+    arrivals: Subscribers,
     settings: Settings,
     max_streams: usize,
 }
@@ -37,6 +39,7 @@ impl Registry {
     pub fn new(settings: Settings, max_streams: usize) -> Self {
         Self {
             streams: DashMap::new(),
+            arrivals: Subscribers::default(),
             settings,
             max_streams,
         }
@@ -65,12 +68,20 @@ impl Registry {
                 stream
             }
         };
+        self.arrivals.wake_all();
         Ok(Publication::new(stream, now))
     }
 
     /// The stream of this name, live or lately ended.
     pub fn find(&self, name: &str) -> Option<Arc<Stream>> {
         self.streams.get(name).map(|stream| Arc::clone(&stream))
+    }
+
+    /// Waits until a stream of this name is live. Bound it with a timeout.
+    pub async fn wait_for(&self, name: &str) -> Arc<Stream> {
+        self.arrivals
+            .wait_for(|| self.find(name).filter(|stream| !stream.output().ended()))
+            .await
     }
 
     /// All streams, by name.
