@@ -285,6 +285,8 @@ impl Packager {
                 self.flush_audio(now);
             }
             self.close_part(Some(unit.dts));
+            // Before the cut, while the segment that is ended still holds the whole group.
+            self.watch_promise(&cuts, now);
             self.cut(&unit, &cuts, changed, now);
         } else if self.part_would_be_too_long(unit.dts) {
             self.close_part(Some(unit.dts));
@@ -307,7 +309,6 @@ impl Packager {
                 self.close_part(None);
             }
         }
-        self.watch_promise(&cuts, now);
     }
 
     /// Starts a base part, with the tables, unless one is being filled. True if it did.
@@ -468,7 +469,7 @@ impl Packager {
         self.render_multivariant();
     }
 
-    /// After a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
+    /// In front of a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
     /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
     fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
         let Some(newest) = self.cutters.last() else {

@@ -121,7 +121,6 @@ async fn one_without_end_is_cut_all_the_same() {
         seconds: 30,
         rate: "10",
         gop: 1000,
-        audio: None,
         ..Clip::default()
     };
     let server = Arc::new(TestServer::start());
