@@ -31,7 +31,11 @@ async fn picture_only() {
     };
     let (programme, recording) = through(&clip, "live/picture").await;
     assert_eq!((programme.video.len(), programme.audio.len()), (120, 0));
-    assert_eq!(programme.stream_types.len(), 1, "only what exists is listed");
+    assert_eq!(
+        programme.stream_types.len(),
+        1,
+        "only what exists is listed"
+    );
     decodes_without_a_warning(&recording, "picture").await;
 }
 
@@ -57,7 +61,10 @@ async fn pictures_out_of_order() {
     };
     let (programme, recording) = through(&clip, "live/b-frames").await;
     assert!(
-        programme.video.windows(2).any(|pair| pair[1].pts < pair[0].pts),
+        programme
+            .video
+            .windows(2)
+            .any(|pair| pair[1].pts < pair[0].pts),
         "the clip was meant to have B-frames"
     );
     decodes_without_a_warning(&recording, "b-frames").await;
@@ -95,7 +102,9 @@ async fn the_master_playlist_is_true_to_the_stream() {
     let mut publisher = Publisher::start(&server, "live/a", &clip).await;
     publisher.send_until(3500).await;
     server.wait_for_playlist("live/a").await;
-    let text = viewer::get(server.http, "/live/a/playlist.m3u8").await.text();
+    let text = viewer::get(server.http, "/live/a/playlist.m3u8")
+        .await
+        .text();
     let line = text
         .lines()
         .find(|line| line.starts_with("#EXT-X-STREAM-INF:"));

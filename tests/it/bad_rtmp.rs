@@ -229,7 +229,11 @@ async fn interleaved_chunks_are_understood() {
 #[tokio::test(flavor = "multi_thread")]
 async fn values_nested_thousands_deep() {
     let bystander = Bystander::start().await;
-    for marker in [&[3, 0, 1, b'a'][..], &[10, 0, 0, 0, 1], &[8, 0, 0, 0, 1, 0, 1, b'a']] {
+    for marker in [
+        &[3, 0, 1, b'a'][..],
+        &[10, 0, 0, 0, 1],
+        &[8, 0, 0, 0, 1, 0, 1, b'a'],
+    ] {
         let mut payload = peer::command("connect", 1.0).to_vec();
         payload.pop();
         payload.extend(marker.repeat(5000));

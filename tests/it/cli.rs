@@ -23,7 +23,9 @@ async fn version() {
 
 #[tokio::test]
 async fn help_states_defaults_and_prices() {
-    let said = Tool::start(LHLS, &["serve", "--help"]).succeed_silently().await;
+    let said = Tool::start(LHLS, &["serve", "--help"])
+        .succeed_silently()
+        .await;
     for text in [
         "[default: 1s]",
         "[default: 0.0.0.0:1935]",
@@ -38,7 +40,10 @@ async fn help_states_defaults_and_prices() {
 #[tokio::test]
 async fn a_value_out_of_range() {
     let finished = serve(&["--segment-duration", "50ms"]).await;
-    assert_refused(&finished, &["--segment-duration is 50ms", "from 250ms to 10s"]);
+    assert_refused(
+        &finished,
+        &["--segment-duration is 50ms", "from 250ms to 10s"],
+    );
 }
 
 #[tokio::test]
@@ -74,7 +79,11 @@ async fn an_option_that_does_not_exist() {
 async fn nothing_at_all_gets_the_help() {
     let finished = Tool::start(LHLS, &[""; 0]).finish().await;
     assert_eq!(finished.code, Some(2));
-    assert!(finished.stderr.contains("Usage: lhls"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("Usage: lhls"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[tokio::test]
@@ -98,7 +107,10 @@ async fn a_port_in_use() {
         ("--http-listen", "--rtmp-listen"),
     ] {
         let finished = serve(&[option, &address, other, "127.0.0.1:0"]).await;
-        assert_refused(&finished, &[option, &address, "another program has this port"]);
+        assert_refused(
+            &finished,
+            &[option, &address, "another program has this port"],
+        );
     }
 }
 
@@ -151,7 +163,9 @@ async fn ends_on(signal: &str, options: &[&str]) {
         .unwrap();
 
     let id = program.child.id().unwrap().to_string();
-    Tool::start("kill", &[format!("-{signal}"), id]).succeed().await;
+    Tool::start("kill", &[format!("-{signal}"), id])
+        .succeed()
+        .await;
     let mut grown = 0;
     while let Some(chunk) = waiting.next_chunk().await {
         grown += chunk.bytes.len();

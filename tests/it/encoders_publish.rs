@@ -65,7 +65,11 @@ async fn rtmpdump_is_refused_in_words() {
         .finish()
         .await;
     assert_ne!(finished.code, Some(0));
-    assert!(finished.stderr.contains("NetStream.Play.Failed"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("NetStream.Play.Failed"),
+        "{}",
+        finished.stderr
+    );
     server.stop().await;
 }
 
@@ -96,7 +100,11 @@ async fn publishes(name: &str, pictures: usize, encoder: impl FnOnce(&str) -> To
         programme.video.len()
     );
     if programme.stream_types.len() > 1 {
-        assert!(programme.audio.len() > pictures, "{}", programme.audio.len());
+        assert!(
+            programme.audio.len() > pictures,
+            "{}",
+            programme.audio.len()
+        );
     }
     assert_eq!(server.metrics.tags_dropped.get(), 0);
     server.assert_no_panics();

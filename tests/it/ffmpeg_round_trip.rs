@@ -48,7 +48,18 @@ async fn round_trip(clip: &Clip, name: &str) {
 async fn run(server: &TestServer, clip: &Clip, name: &str) {
     let file = clip.file().await.display().to_string();
     let url = server.rtmp_url(name);
-    let publisher = ["-re", "-i", &file, "-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize", &url];
+    let publisher = [
+        "-re",
+        "-i",
+        &file,
+        "-c",
+        "copy",
+        "-f",
+        "flv",
+        "-flvflags",
+        "no_duration_filesize",
+        &url,
+    ];
     let publisher = Tool::ffmpeg(&publisher);
     server.wait_for_publisher(name).await;
     let playlist = server.playlist_url(name);
@@ -90,7 +101,11 @@ async fn run(server: &TestServer, clip: &Clip, name: &str) {
             "{frame:?} came out as {found:?}"
         );
     }
-    assert_eq!(rest.next().map(|_| matched), None, "more came out than went in");
+    assert_eq!(
+        rest.next().map(|_| matched),
+        None,
+        "more came out than went in"
+    );
 }
 
 /// ffmpeg that decodes its input and lists every frame, video first, with time and checksum.
@@ -125,7 +140,8 @@ impl Frames {
         let mut frames = Vec::new();
         for line in text.lines() {
             if let Some(base) = line.strip_prefix("#tb ") {
-                let (numerator, denominator) = base.split_once(": ").unwrap().1.split_once('/').unwrap();
+                let (numerator, denominator) =
+                    base.split_once(": ").unwrap().1.split_once('/').unwrap();
                 let number = |text: &str| text.parse::<f64>().unwrap();
                 bases.push(number(numerator) / number(denominator));
             } else if let Some(kind) = line.strip_prefix("#media_type ") {

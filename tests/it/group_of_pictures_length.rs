@@ -25,7 +25,10 @@ async fn eight_seconds_play_later_with_one_warning() {
     let mut publisher = Publisher::start(&server, "live/rare", &clip).await;
     publisher.send_until(7900).await;
     let stream = server.registry.find("live/rare").unwrap();
-    assert!(stream.output().multivariant().is_none(), "it is not known yet");
+    assert!(
+        stream.output().multivariant().is_none(),
+        "it is not known yet"
+    );
     publisher.send_until(8500).await;
     let path = playlist::media_path(&server, "live/rare").await;
     let mut history = vec![playlist::fetch(&server, &path).await];
@@ -91,7 +94,11 @@ async fn one_that_grows_gets_a_new_playlist() {
     let new = Recording::follow(&server, name).await;
     assert_eq!(new.path, new_path);
     let programme = new.check();
-    assert!(programme.video.len() >= 15 * 12, "{}", programme.video.len());
+    assert!(
+        programme.video.len() >= 15 * 12,
+        "{}",
+        programme.video.len()
+    );
     let warnings = logs::lines(&["stream=live/grows", "WARN"]);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     server.assert_no_panics();

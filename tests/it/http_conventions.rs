@@ -162,7 +162,11 @@ async fn pages_of_any_origin_may_play() {
     }
     for path in [MASTER, &live.media, &live.finished, "/nothing"] {
         let response = request(http, "GET", path, &headers[..1]).await;
-        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{path}");
+        assert_eq!(
+            response.header("access-control-allow-origin"),
+            Some("*"),
+            "{path}"
+        );
     }
     live.finish().await;
 }
@@ -200,7 +204,11 @@ async fn playlists_are_packed_for_who_can_unpack_them() {
         assert_eq!(refused.header("content-encoding"), None);
     }
     let segment = request(http, "GET", &live.finished, &["Accept-Encoding: gzip"]).await;
-    assert_eq!(segment.header("content-encoding"), None, "media does not pack");
+    assert_eq!(
+        segment.header("content-encoding"),
+        None,
+        "media does not pack"
+    );
     live.finish().await;
 }
 
@@ -216,7 +224,10 @@ async fn caches_are_told_what_to_keep() {
     assert!(caching(&live.finished).await.contains("max-age"));
     for path in [MASTER, &live.media, "/", "/metrics", "/api/streams"] {
         let caching = caching(path).await;
-        assert!(caching == "no-store" || caching.contains("max-age=0"), "{path}: {caching}");
+        assert!(
+            caching == "no-store" || caching.contains("max-age=0"),
+            "{path}: {caching}"
+        );
     }
     for path in ["/live/a/nothing-1.ts", "/live/b/playlist.m3u8", "/x"] {
         let response = get(http, path).await;
@@ -288,7 +299,10 @@ async fn the_list_of_streams_is_for_people_and_for_programmes() {
     let live = Live::start(&[]).await;
     let http = live.server.http;
     let page = request(http, "GET", "/", &["Accept: text/html,*/*"]).await;
-    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
     assert!(page.text().contains("href=\"/live/a/playlist.m3u8\""));
     let by_accept = request(http, "GET", "/", &["Accept: application/json"]).await;
     let by_path = get(http, "/api/streams").await;
@@ -296,7 +310,10 @@ async fn the_list_of_streams_is_for_people_and_for_programmes() {
         assert_eq!(list.header("content-type"), Some("application/json"));
         let text = list.text();
         assert!(text.contains("\"name\":\"live/a\""), "{text}");
-        assert!(text.contains("\"playlist\":\"/live/a/playlist.m3u8\""), "{text}");
+        assert!(
+            text.contains("\"playlist\":\"/live/a/playlist.m3u8\""),
+            "{text}"
+        );
         assert!(text.contains("\"resolution\":\"320x180\""), "{text}");
     }
     live.finish().await;

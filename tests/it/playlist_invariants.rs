@@ -52,7 +52,11 @@ async fn more_announced_when_asked_for() {
         ..Clip::default()
     };
     let history = watched(&["--announce", "4"], &clip, "live/more").await;
-    assert!((5..=7).contains(&history[0].entries.len()), "{}", history[0].text);
+    assert!(
+        (5..=7).contains(&history[0].entries.len()),
+        "{}",
+        history[0].text
+    );
 }
 
 /// Polls the playlist for as long as a clip is published in real time.
@@ -76,7 +80,11 @@ async fn watched(options: &[&str], clip: &Clip, name: &str) -> Vec<playlist::Pla
     playlist::check_dates(&history);
     let last = history.last().unwrap();
     // The last one has joined the two that were finished.
-    assert!(last.entries.len() <= 3, "finished ones only:\n{}", last.text);
+    assert!(
+        last.entries.len() <= 3,
+        "finished ones only:\n{}",
+        last.text
+    );
     assert!(history.len() > 3, "several states were seen");
     server.assert_no_panics();
     history

@@ -53,14 +53,25 @@ async fn leaves(name: &str, leave: impl AsyncFnOnce(Publisher)) {
     let (grown, announced) = bodies.split_first().unwrap();
     assert!(!grown.is_empty());
     let segment = ts_check::check(&[grown], true);
-    assert!((15..=18).contains(&segment.video.len()), "{}", segment.video.len());
-    assert!(announced.iter().all(Vec::is_empty), "nothing was ever in them");
+    assert!(
+        (15..=18).contains(&segment.video.len()),
+        "{}",
+        segment.video.len()
+    );
+    assert!(
+        announced.iter().all(Vec::is_empty),
+        "nothing was ever in them"
+    );
 
     let after = playlist::fetch(&server, &path).await;
     assert!(after.ended, "{}", after.text);
     assert_eq!(after.last_sequence(), Some(before.entries[2].sequence));
     assert_eq!(after.target_duration, before.target_duration);
-    assert!((0.5..0.65).contains(&after.entries.last().unwrap().seconds), "{}", after.text);
+    assert!(
+        (0.5..0.65).contains(&after.entries.last().unwrap().seconds),
+        "{}",
+        after.text
+    );
     for entry in &before.entries[3..] {
         let path = playlist::sibling(&path, &entry.uri);
         assert_eq!(viewer::get(server.http, &path).await.status(), 404);

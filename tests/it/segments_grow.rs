@@ -37,7 +37,11 @@ async fn the_first_bytes_come_long_before_the_last_are_made() {
         let chunk = within("the chunk of a piece", viewer.next_chunk()).await;
         chunks.push(chunk.expect("the segment still grows"));
     }
-    assert!(chunks.windows(2).all(|pair| pair[0].arrived <= pair[1].arrived));
+    assert!(
+        chunks
+            .windows(2)
+            .all(|pair| pair[0].arrived <= pair[1].arrived)
+    );
     for chunk in &chunks {
         assert_eq!(chunk.bytes.len() % 188, 0, "whole packets in every chunk");
     }

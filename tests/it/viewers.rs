@@ -84,7 +84,9 @@ async fn all_get_the_same_bytes_whenever_they_join() {
 async fn one_that_reads_at_a_trickle_hurts_nobody() {
     // Heavy enough that the kernel's buffers do not hold it.
     let clip = Clip {
-        video: Some(&["-tune zerolatency -b:v 24M -minrate 24M -maxrate 24M -bufsize 24M -nal-hrd cbr"]),
+        video: Some(&[
+            "-tune zerolatency -b:v 24M -minrate 24M -maxrate 24M -bufsize 24M -nal-hrd cbr",
+        ]),
         audio: None,
         ..Clip::default()
     };

@@ -5,7 +5,10 @@ use super::ts_check::{Programme, Unit};
 
 /// Compares a clip with what was made of it. Sound from before the first picture may be missing.
 pub(crate) fn assert_same(tags: &[Tag], programme: &Programme) {
-    let media = |kind| tags.iter().filter(move |tag| tag.kind == kind && !tag.is_header());
+    let media = |kind| {
+        tags.iter()
+            .filter(move |tag| tag.kind == kind && !tag.is_header())
+    };
     let pictures: Vec<&Tag> = media(9).collect();
     let sounds: Vec<&Tag> = media(8).collect();
     let zero = match (pictures.first(), sounds.first()) {
@@ -47,7 +50,11 @@ pub(crate) fn assert_same(tags: &[Tag], programme: &Programme) {
         match tag.body[0] >> 4 {
             10 => {
                 let header = if unit.payload[1] & 1 == 1 { 7 } else { 9 };
-                assert_eq!(tag.body[2..], unit.payload[header..], "frame of sound {index}");
+                assert_eq!(
+                    tag.body[2..],
+                    unit.payload[header..],
+                    "frame of sound {index}"
+                );
             }
             _ => assert_eq!(tag.body[1..], unit.payload[..], "frame of sound {index}"),
         }

@@ -197,7 +197,11 @@ impl Peer {
             let command = self.expect_command().await;
             if command.name == "onStatus" {
                 let info = command.arguments.first().expect("an information object");
-                let text = |name| amf::property(info, name).and_then(amf::as_str).unwrap_or("");
+                let text = |name| {
+                    amf::property(info, name)
+                        .and_then(amf::as_str)
+                        .unwrap_or("")
+                };
                 return (text("code").to_owned(), text("description").to_owned());
             }
         }

@@ -106,10 +106,7 @@ impl Recording {
 }
 
 /// Follows a stream in a task of its own, from the moment it can be played.
-pub(crate) fn start(
-    server: &Arc<TestServer>,
-    name: &str,
-) -> tokio::task::JoinHandle<Recording> {
+pub(crate) fn start(server: &Arc<TestServer>, name: &str) -> tokio::task::JoinHandle<Recording> {
     let (server, name) = (Arc::clone(server), name.to_owned());
     tokio::spawn(async move { Recording::follow(&server, &name).await })
 }

@@ -80,7 +80,11 @@ impl TestServer {
 
     /// No task may have panicked, whatever was done to the server.
     pub(crate) fn assert_no_panics(&self) {
-        assert_eq!(self.metrics.panics.get(), 0, "a task of the server panicked");
+        assert_eq!(
+            self.metrics.panics.get(),
+            0,
+            "a task of the server panicked"
+        );
     }
 
     /// Ends the server in good order, and with it the test.

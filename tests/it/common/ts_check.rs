@@ -253,7 +253,10 @@ impl Checker {
                 let info = usize::from(u16::from_be_bytes([info_high & 0x0f, *info_low]));
                 entries = &rest[info..];
             }
-            assert!(entries.is_empty(), "{place}: the PMT's loop does not add up");
+            assert!(
+                entries.is_empty(),
+                "{place}: the PMT's loop does not add up"
+            );
         } else {
             assert!(
                 self.programme.stream_types.contains_key(&pid),

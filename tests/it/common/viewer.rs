@@ -137,7 +137,11 @@ impl Viewer {
                 _ if status == 204 || status == 304 => Body::Empty,
                 Some(length) => Body::Length(length.parse().ok()?),
                 None => {
-                    assert_eq!(head.header("transfer-encoding"), Some("chunked"), "{head:?}");
+                    assert_eq!(
+                        head.header("transfer-encoding"),
+                        Some("chunked"),
+                        "{head:?}"
+                    );
                     Body::Chunked
                 }
             };
@@ -146,7 +150,9 @@ impl Viewer {
     }
 
     pub(crate) async fn head(&mut self) -> Head {
-        self.try_head().await.expect("an answer, but was hung up on")
+        self.try_head()
+            .await
+            .expect("an answer, but was hung up on")
     }
 
     /// The next part of the body; `None` at its proper end. Panics if the body breaks off.
