@@ -13,7 +13,7 @@ mod bad_rtmp;
 mod cli;
 mod encoders_publish;
 mod ffmpeg_round_trip;
-// mod golden_playlists;
+mod golden_playlists;
 mod group_of_pictures_length;
 mod http_conventions;
 mod playlist_invariants;
