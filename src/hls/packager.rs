@@ -631,7 +631,7 @@ impl Packager {
                 .as_ref()
                 .and_then(|_| self.pictures.frame_rate()),
         };
-        let id = cutter.session().id().to_owned();
+        let target = cutter.session().target_duration();
         let render = |uri: String, independent: bool| {
             let variants = vec![Variant {
                 uri,
@@ -643,12 +643,12 @@ impl Packager {
             // The tag would promise a key frame in every part.
             (
                 plan.target * factor as u32,
-                render(low_latency_name(&id, factor), false),
+                render(low_latency_name(factor, target), false),
             )
         });
         self.output.set_multivariant(MultivariantForms {
-            early: render(media_name(&id), cutter.is_independent()),
-            prefetch: render(prefetch_name(&id), cutter.is_independent()),
+            early: render(media_name(target), cutter.is_independent()),
+            prefetch: render(prefetch_name(target), cutter.is_independent()),
             low_latency: low_latency.collect(),
         });
     }
