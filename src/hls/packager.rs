@@ -295,13 +295,10 @@ impl Packager {
                 self.stats.dropped += 1
             }
             Track::Audio if self.muxer.tracks().video.is_some() => {
+                let until_next = unit.pts + self.audio_frame();
                 self.audio.push(unit);
-                let held = self
-                    .audio
-                    .last()
-                    .zip(self.audio.first())
-                    .map(|(last, first)| last.pts - first.pts);
-                if held.is_some_and(|held| held >= LONGEST_AUDIO_HOLD) {
+                let oldest = self.audio.first().map(|first| first.pts);
+                if oldest.is_some_and(|oldest| until_next - oldest > LONGEST_AUDIO_HOLD) {
                     self.flush_audio(now);
                 }
             }
@@ -359,6 +356,8 @@ impl Packager {
                 self.flush_audio(now);
             }
             self.close_part(Some(unit.dts));
+            // Before the cut, while the segment that is ended still holds the whole group.
+            self.watch_promise(&cuts, now);
             self.cut(&unit, &cuts, changed, now);
         } else if self.part_would_be_too_long(unit.dts) {
             self.close_part(Some(unit.dts));
@@ -381,7 +380,6 @@ impl Packager {
                 self.close_part(None);
             }
         }
-        self.watch_promise(&cuts, now);
     }
 
     /// Starts a base part, with the tables, unless one is being filled. True if it did.
@@ -542,7 +540,7 @@ impl Packager {
         self.render_multivariant();
     }
 
-    /// After a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
+    /// In front of a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
     /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
     fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
         let Some(newest) = self.cutters.last() else {
@@ -949,8 +947,9 @@ const AUDIO_WAIT: Duration = Duration::from_millis(500);
 const VIDEO_WAIT: Duration = Duration::from_secs(1);
 /// Video that has sent its configuration will send a key frame; sound waits longer for it.
 const KEY_FRAME_WAIT: Duration = Duration::from_secs(3);
-/// At fewer than ten pictures a second sound goes out by itself rather than wait for its picture.
-const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(100);
+/// The programme clock runs 100 ms ahead of pictures, and sound that waited longer for its picture would be late by that clock. At
+/// some ten pictures a second or fewer it goes out by itself. Two milliseconds less, for the rounding of publishers' times.
+const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(98);
 /// A hole in the media that is longer than this is not just a slow source.
 const GAP: Ticks = Ticks::from_millis(1000);
 /// A session that has been replaced is kept for as long as somebody asks for its playlist at least this often.

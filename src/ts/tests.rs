@@ -222,6 +222,31 @@ fn pcrs_are_close_however_rare_pictures_are() {
 }
 
 #[test]
+fn pictures_behind_the_sound_do_not_set_the_clock_back() {
+    for behind in [20_000, 40_000, 100_000] {
+        let mut muxer = muxer(true, true);
+        let mut out = Vec::new();
+        for n in 0..100 {
+            let time = 200_000 + n * 3000;
+            muxer.write(&sound(time, 10), false, &mut out).unwrap();
+            muxer
+                .write(
+                    &picture(time - behind, time - behind, true, &[0x65]),
+                    true,
+                    &mut out,
+                )
+                .unwrap();
+        }
+        let pcrs = pcrs(&out);
+        assert!(
+            pcrs.windows(2)
+                .all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 9000),
+            "{behind}: {pcrs:?}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_carried_leaves_nothing_behind() {
     let mut muxer = muxer(true, true);
     let mut out = vec![1, 2, 3];

@@ -58,13 +58,32 @@ async fn values_that_cannot_be_read() {
         ("--segment-duration", "1 parsec"),
         ("--retain-bytes", "lots"),
         ("--rtmp-listen", "here"),
-        ("--announce", "-1"),
+        ("--announce", "two"),
+        ("--log-format", "yaml"),
     ] {
         let finished = serve(&[option, value]).await;
-        assert_eq!(finished.code, Some(2), "{}", finished.stderr);
-        assert!(finished.stderr.contains(option), "{}", finished.stderr);
+        assert_refused(&finished, &[option, value]);
         assert!(finished.stdout.is_empty());
     }
+    assert_refused(&serve(&["--announce", "-1"]).await, &["-1"]);
+    assert_refused(&serve(&["--log", "lhls=loud=er"]).await, &["--log is"]);
+}
+
+#[tokio::test]
+async fn an_option_that_does_not_exist() {
+    let finished = serve(&["--rtmp-lisen", "127.0.0.1:0"]).await;
+    assert_refused(&finished, &["--rtmp-lisen", "--rtmp-listen"]);
+}
+
+#[tokio::test]
+async fn nothing_at_all_gets_the_help() {
+    let finished = Tool::start(LHLS, &[""; 0]).finish().await;
+    assert_eq!(finished.code, Some(2));
+    assert!(
+        finished.stderr.contains("Usage: lhls"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[tokio::test]

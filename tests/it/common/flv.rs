@@ -28,10 +28,6 @@ impl Tag {
         self.kind == 9 && self.body[1] == 2
     }
 
-    pub(crate) fn is_key(&self) -> bool {
-        self.kind == 9 && self.body[0] >> 4 == 1 && !self.is_header()
-    }
-
     /// Presentation less decoding time, milliseconds.
     pub(crate) fn composition(&self) -> i32 {
         let field = [self.body[2], self.body[3], self.body[4], 0];

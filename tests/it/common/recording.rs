@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::playlist::{self, Playlist};
 use super::server::TestServer;
-use super::viewer::{self, HttpChunk};
+use super::viewer;
 use super::{ts_check, within};
 
 /// What was taken down.
@@ -22,7 +22,6 @@ pub(crate) struct Recording {
 pub(crate) struct Taken {
     pub(crate) sequence: u64,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) chunks: Vec<HttpChunk>,
 }
 
 impl Recording {
@@ -55,12 +54,7 @@ impl Recording {
                 // Announced, and then the stream ended.
                 let withdrawn = response.status() == 404 || bytes.is_empty();
                 if !withdrawn {
-                    let chunks = response.chunks;
-                    segments.push(Taken {
-                        sequence,
-                        bytes,
-                        chunks,
-                    });
+                    segments.push(Taken { sequence, bytes });
                     sequence += 1;
                 } else {
                     within("ENDLIST", ended(server, &path)).await;

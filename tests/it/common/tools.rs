@@ -47,10 +47,6 @@ impl Tool {
         Self::start("ffmpeg", &all)
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id().expect("it runs")
-    }
-
     pub(crate) async fn finish(self) -> Finished {
         let what = format!("the end of {}", self.name);
         let output = within(&what, self.child.wait_with_output()).await.unwrap();
