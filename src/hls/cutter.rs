@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Now;
-use super::packager::{LONGEST_TARGET, PartPlan, Settings};
-use super::parts::BasePart;
+use super::packager::{LONGEST_TARGET, Settings};
+use super::parts::{BasePart, PartPlan};
 use super::segment::{Piece, Segment};
 use super::session::{self, Growing, Session, Start};
 use crate::media::{AccessUnit, Track};
