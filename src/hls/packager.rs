@@ -175,7 +175,7 @@ impl Packager {
         };
         for cutter in &mut self.cutters {
             if cutter.segment().piece_count() > 0 {
-                cutter.roll(end, end, next);
+                cutter.roll(end, end, next, now);
             }
         }
         self.render_multivariant();
@@ -197,7 +197,7 @@ impl Packager {
     pub fn end(&mut self, now: Now) {
         self.finish_run(now);
         for cutter in &self.cutters {
-            cutter.end(self.pictures.end);
+            cutter.end(self.pictures.end, now);
         }
         self.render_multivariant();
         self.cutters.clear();
@@ -297,7 +297,7 @@ impl Packager {
             discontinuity: changed,
         };
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start);
+            cutter.restart(unit.pts, start, now);
         }
         self.render_multivariant();
     }
@@ -504,7 +504,7 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, now)
                 && duration >= Duration::from_millis(200)
             {
                 self.peak_bit_rate = self
@@ -562,7 +562,7 @@ impl Packager {
                     session = cutter.session().id(),
                     "a replaced playlist has no viewers left"
                 );
-                cutter.end(end);
+                cutter.end(end, now);
                 output.remove(cutter.session().id());
             }
             !idle
