@@ -254,6 +254,17 @@ impl Cutter {
         Some((bits, duration))
     }
 
+    /// The pending segment turns out to start at `pts`, as `start` says.
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start) {
+        self.start = start;
+        self.start_pts = pts;
+        self.last_key = pts;
+        self.independent &= start.independent;
+        if let Some(session) = &self.session {
+            session.restart(start);
+        }
+    }
+
     /// Ends the session at `end`.
     pub(super) fn end(&self, end: Ticks) {
         if let Some(session) = &self.session {

@@ -67,6 +67,9 @@ pub struct Packager {
     seen: Seen,
     /// Access units held back; `None` once live.
     gathering: Option<Gathering>,
+    /// A new run has begun and has not sent its first picture.
+    resuming: bool,
+    last_audio: Option<Ticks>,
     /// Audio that waits for its ride.
     audio: Vec<AccessUnit>,
     cutters: Vec<Cutter>,
@@ -125,6 +128,8 @@ impl Packager {
             configured: Tracks::default(),
             seen: Seen::default(),
             gathering: Some(Gathering::default()),
+            resuming: false,
+            last_audio: None,
             audio: Vec::new(),
             cutters: Vec::new(),
             part: None,
@@ -183,27 +188,66 @@ impl Packager {
         }
     }
 
+    /// The publisher has gone, perhaps to come back: what waits is sent and the growing segment finished; announced ones stay.
+    pub fn pause(&mut self, now: Now) {
+        self.finish_run(now);
+        let end = self.pictures.end;
+        let next = Start {
+            date: self.clock.date(end),
+            independent: true,
+            discontinuity: false,
+        };
+        for cutter in &mut self.cutters {
+            if cutter.segment().piece_count() > 0 {
+                cutter.roll(end, end, next);
+            }
+        }
+        self.render_multivariant();
+        self.configured = Tracks::default();
+        self.seen = Seen::default();
+        self.gathering = Some(Gathering::default());
+        self.resuming = !self.cutters.is_empty();
+    }
+
+    /// Where the next run's first access unit belongs on the timeline, to continue it: right behind the last one. `None` before the
+    /// first run has sent anything.
+    pub fn resume_at(&self) -> Option<Ticks> {
+        self.pictures
+            .last_dts
+            .map(|last| last + self.pictures.interval)
+    }
+
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
     pub fn end(&mut self, now: Now) {
-        if let Some(gathering) = &self.gathering
-            && !gathering.units.is_empty()
-        {
-            self.go_live();
-        }
-        self.flush_audio(now);
-        self.close_part(None);
-        let end = self.pictures.end;
-        let plan = self.part_plan();
-        for cutter in &mut self.cutters {
-            if !cutter.is_open() {
-                cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now);
-                self.output.add(cutter.session());
-            }
-            cutter.end(end);
+        self.finish_run(now);
+        for cutter in &self.cutters {
+            cutter.end(self.pictures.end);
         }
         self.render_multivariant();
         self.cutters.clear();
         self.output.end();
+    }
+
+    /// Sends what waits and sees to it that everything sent so far can be watched.
+    fn finish_run(&mut self, now: Now) {
+        if self
+            .gathering
+            .as_ref()
+            .is_some_and(|gathering| !gathering.units.is_empty())
+        {
+            self.go_live();
+        }
+        self.flush_audio(now);
+        self.audio.clear();
+        self.close_part(None);
+        if self.cutters.is_empty() {
+            return;
+        }
+        let (end, plan) = (self.pictures.end, self.part_plan());
+        for cutter in self.cutters.iter_mut().filter(|cutter| !cutter.is_open()) {
+            cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now);
+            self.output.add(cutter.session());
+        }
     }
 
     fn go_live(&mut self) {
@@ -214,7 +258,9 @@ impl Packager {
         let start = first_picture
             .or_else(|| units.first())
             .map(|(unit, _)| unit.pts);
-        self.muxer.set_tracks(self.present_tracks());
+        if !self.resuming {
+            self.muxer.set_tracks(self.present_tracks());
+        }
         for (unit, arrival) in units {
             // Sound from before the first picture has nothing to be heard with.
             if unit.track == Track::Audio && start.is_some_and(|start| unit.pts < start) {
@@ -228,6 +274,14 @@ impl Packager {
     fn push_live(&mut self, unit: AccessUnit, now: Now) {
         if unit.track == Track::Audio || unit.key {
             self.seen.note(unit.track);
+        }
+        if unit.track == Track::Audio && self.last_audio.is_some_and(|last| unit.pts <= last) {
+            // Within a run times rise; the last run's sound reached further than its pictures.
+            self.stats.dropped += 1;
+            return;
+        }
+        if self.resuming {
+            self.resume(&unit, now);
         }
         let listed = match unit.track {
             Track::Video => self.muxer.tracks().video.is_some(),
@@ -250,6 +304,26 @@ impl Packager {
             }
             Track::Audio => self.push_picture(unit, now),
         }
+    }
+
+    /// A new run's first access unit: its segment is the one that the last run's end left pending.
+    fn resume(&mut self, unit: &AccessUnit, now: Now) {
+        self.resuming = false;
+        let changed = self.tracks_change();
+        if changed {
+            self.adopt_tracks();
+        }
+        self.clock.note(unit.pts, now.wall, true);
+        self.pictures.resume(unit.pts);
+        let start = Start {
+            date: self.clock.date(unit.pts),
+            independent: unit.key,
+            discontinuity: changed,
+        };
+        for cutter in &mut self.cutters {
+            cutter.restart(unit.pts, start);
+        }
+        self.render_multivariant();
     }
 
     /// Sends an access unit of the track that decides about cuts: video, or audio where there is no video.
@@ -581,6 +655,9 @@ impl Packager {
             };
             self.muxer.set_tracks(tracks);
         }
+        if unit.track == Track::Audio {
+            self.last_audio = Some(unit.pts);
+        }
         if let Err(error) = self.muxer.write(unit, parameter_sets, bytes) {
             debug!(%error, "an access unit cannot be carried");
             self.stats.dropped += 1;
@@ -809,6 +886,12 @@ impl PictureClock {
         }
         self.group.0 += 1;
         gap
+    }
+
+    /// A new run starts at `pts`; the time before it tells nothing about the encoder.
+    fn resume(&mut self, pts: Ticks) {
+        self.group = (0, Ticks::ZERO);
+        self.group_start = pts;
     }
 
     /// Pictures a second, as measured over the last group of pictures, put right to the standard rate it must be.

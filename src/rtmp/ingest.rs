@@ -20,8 +20,8 @@ use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
 use crate::metrics::{Metrics, Reason};
-use crate::stream::Publication;
 use crate::stream::name::StreamName;
+use crate::stream::{Entrance, Publication};
 use crate::time::Repairs;
 
 /// Why a connection ended. All of it is the peer's doing or the network's.
@@ -39,6 +39,8 @@ enum End {
     Silent(Duration),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("another publisher has taken over")]
+    Replaced,
     #[error("the server is shutting down")]
     Shutdown,
 }
@@ -85,8 +87,12 @@ impl Ingest {
             () = shutdown.cancelled() => End::Shutdown,
         };
         let published = self.run.is_some();
-        if matches!(end, End::Shutdown) {
-            self.session.unpublish("The server is shutting down.");
+        match end {
+            End::Shutdown => self.session.unpublish("The server is shutting down."),
+            End::Replaced => self
+                .session
+                .fail_publish(&Refusal::bad_name("Another publisher has taken over.")),
+            _ => {}
         }
         // Ends the stream, so that its viewers get its end before the publisher gets ours.
         self.finish_run();
@@ -116,7 +122,12 @@ impl Ingest {
                 ),
             };
             self.input.reserve(READ_BUFFER / 2);
-            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+            let read = timeout(patience, self.stream.read_buf(&mut self.input));
+            let read = tokio::select! {
+                read = read => read,
+                () = replaced(&self.run) => return End::Replaced,
+            };
+            match read {
                 Err(_) => return late,
                 Ok(Err(error)) => return End::Broken(error),
                 Ok(Ok(0)) => return End::Closed,
@@ -174,7 +185,12 @@ impl Ingest {
                 }
             }
             Event::Metadata(metadata) => debug!(?metadata, "metadata, for information only"),
-            Event::Unpublish => self.finish_run(),
+            Event::Unpublish => {
+                if let Some(run) = &mut self.run {
+                    run.publication.say_goodbye();
+                }
+                self.finish_run();
+            }
         }
         Ok(())
     }
@@ -191,10 +207,21 @@ impl Ingest {
             "stream",
             tracing::field::display(publication.stream().name()),
         );
+        let entrance = publication.entrance();
         info!(
             encoder = request.flash_ver.as_deref().unwrap_or("unknown"),
+            ?entrance,
             "publishing"
         );
+        match entrance {
+            Entrance::Start => {}
+            Entrance::Reconnect => {
+                self.shared.metrics.reconnects.inc();
+            }
+            Entrance::Takeover => {
+                self.shared.metrics.takeovers.inc();
+            }
+        }
         self.shared.metrics.publishes.inc();
         self.shared.metrics.publishers.inc();
         self.run = Some(Run {
@@ -265,7 +292,7 @@ impl Ingest {
     fn report(&self, end: &End, published: bool) {
         let reason = match end {
             End::Closed | End::Broken(_) if published => None,
-            End::Shutdown => None,
+            End::Shutdown | End::Replaced => None,
             End::Closed => Some("closed_early"),
             End::Broken(_) => Some("broken"),
             End::Session(_) => Some("protocol"),
@@ -285,6 +312,14 @@ impl Ingest {
             End::Closed if !published => debug!("connection closed without publishing"),
             _ => info!("connection ended: {end}"),
         }
+    }
+}
+
+/// Resolves when another publisher has taken the place of this one; never while nothing is published.
+async fn replaced(run: &Option<Run>) {
+    match run {
+        Some(run) => run.publication.replaced().await,
+        None => std::future::pending().await,
     }
 }
 

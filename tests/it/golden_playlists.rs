@@ -108,7 +108,7 @@ struct Studio {
 impl Studio {
     fn new(options: &[&str], video: bool) -> Self {
         let output = Arc::new(Output::default());
-        let settings = server::config(options).packager;
+        let settings = server::config(options).streams.packager;
         let mut packager = Packager::new(settings, Arc::clone(&output));
         if video {
             packager.configure_video(VideoConfig::H264(h264::Config {

@@ -14,6 +14,8 @@ struct Feed {
     time: u64,
     audio_sent: u64,
     audio: bool,
+    /// From the publisher's time to the stream's.
+    offset: Ticks,
 }
 
 impl Feed {
@@ -38,6 +40,7 @@ impl Feed {
             time: 0,
             audio_sent: 0,
             audio: true,
+            offset: Ticks::ZERO,
         }
     }
 
@@ -52,7 +55,7 @@ impl Feed {
     /// Pictures at 30 a second, the first of every `group` a key frame, with their audio.
     fn pictures(&mut self, count: u32, group: u32) {
         for n in 0..count {
-            let dts = Ticks::new(90_000 + self.time as i64 * 9 / 100);
+            let dts = Ticks::new(90_000 + self.time as i64 * 9 / 100) + self.offset;
             let payload =
                 Payload::H264(h264::NalUnits::annex_b(vec![0, 0, 1, 0x65, 1, 2, 3].into()));
             let key = n % group == 0;
@@ -71,7 +74,7 @@ impl Feed {
     }
 
     fn sound(&mut self) {
-        let pts = Ticks::new(90_000 + self.audio_sent as i64 * 1920);
+        let pts = Ticks::new(90_000 + self.audio_sent as i64 * 1920) + self.offset;
         self.audio_sent += 1;
         self.push(AccessUnit {
             track: Track::Audio,
@@ -473,4 +476,97 @@ fn pictures_that_are_missing_end_a_segment_and_do_not_stretch_it() {
         "{playlist}"
     );
     assert!(playlist.contains("#EXT-X-DISCONTINUITY\n"), "{playlist}");
+}
+
+impl Feed {
+    /// The publisher goes and comes back after an outage, as a new run that continues the timeline.
+    fn reconnect(&mut self, outage: Duration, width: u32) {
+        let now = self.now();
+        self.packager.pause(now);
+        let start = self.packager.resume_at().expect("a run");
+        self.time += outage.as_micros() as u64;
+        self.offset += start - Ticks::new(90_000 + self.time as i64 * 9 / 100) - self.offset;
+        self.audio_sent = self.time / 21_333 + 1;
+        self.packager.configure_video(video_config(width));
+        self.packager.configure_audio(audio_config());
+    }
+}
+
+#[test]
+fn a_publisher_that_comes_back_continues() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(75, 30);
+    let session = feed.sessions().remove(0);
+    let first: u64 = values(&feed.early(), "#EXT-X-MEDIA-SEQUENCE:")[0]
+        .parse()
+        .expect("a number");
+    // Two finished, one growing.
+    let announced = session.segment(first + 3).expect("announced");
+    feed.reconnect(Duration::from_secs(5), 640);
+    let waiting = feed.early();
+    assert!(!waiting.contains("ENDLIST"));
+    assert_eq!(
+        extinf(&waiting).len(),
+        5,
+        "the finished ones and three to come: {waiting}"
+    );
+    assert!(
+        (extinf(&waiting)[1] - 0.5).abs() < 0.001,
+        "the last one is as long as what it holds: {waiting}"
+    );
+    assert_eq!(
+        announced.piece_count(),
+        0,
+        "whoever waits for it goes on waiting"
+    );
+    feed.pictures(31, 30);
+    assert!(announced.piece_count() > 0);
+    let playlist = feed.early();
+    assert!(!playlist.contains("DISCONTINUITY\n"), "{playlist}");
+    assert_eq!(
+        values(&playlist, "#EXT-X-MEDIA-SEQUENCE:"),
+        [(first + 2).to_string()]
+    );
+    // 2.5 s of the first run, 5 s of outage.
+    assert!(
+        playlist.contains("DATE-TIME:2027-01-15T08:00:07.5"),
+        "{playlist}"
+    );
+}
+
+#[test]
+fn a_publisher_that_comes_back_changed_gets_a_discontinuity_on_what_was_announced() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(75, 30);
+    let before = feed.early();
+    let announced = before.lines().rev().nth(3).expect("an entry").to_owned();
+    feed.reconnect(Duration::from_secs(5), 1280);
+    feed.pictures(31, 30);
+    let playlist = feed.early();
+    let lines: Vec<&str> = playlist.lines().collect();
+    let entry = lines
+        .iter()
+        .position(|line| *line == announced)
+        .expect("still listed");
+    assert_eq!(lines[entry - 3], "#EXT-X-DISCONTINUITY", "{playlist}");
+    assert_eq!(playlist.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+    assert!(feed.multivariant().contains("RESOLUTION=1280x360"));
+}
+
+#[test]
+fn twenty_outages_in_a_row_leave_one_session_and_rising_sequence_numbers() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(75, 30);
+    let mut last = 0;
+    for n in 0..20 {
+        feed.reconnect(Duration::from_secs(5), 640);
+        feed.pictures(20 + 7 * n, 30);
+        let sequence: u64 = values(&feed.early(), "#EXT-X-MEDIA-SEQUENCE:")[0]
+            .parse()
+            .expect("a number");
+        assert!(sequence > last);
+        last = sequence;
+    }
+    assert_eq!(feed.sessions().len(), 1);
+    assert!(!feed.early().contains("DISCONTINUITY\n"));
 }

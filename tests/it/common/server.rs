@@ -113,7 +113,12 @@ pub(crate) fn config(options: &[&str]) -> Config {
         "--http-listen",
         "127.0.0.1:0",
     ];
-    let cli = Cli::try_parse_from(fixed.iter().chain(options)).unwrap();
+    // Most tests are about one publish, and should not have to wait for its publisher to come back.
+    let ends_at_once: &[&str] = match options.contains(&"--reconnect-window") {
+        true => &[],
+        false => &["--reconnect-window", "0s"],
+    };
+    let cli = Cli::try_parse_from(fixed.iter().chain(ends_at_once).chain(options)).unwrap();
     let Command::Serve(args) = cli.command else {
         unreachable!("the command is serve")
     };
