@@ -299,7 +299,7 @@ async fn a_hundred_thousand_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_live() {
-    let bystander = Bystander::start().await;
+    let bystander = Bystander::with(&["--on-busy", "refuse"]).await;
     let (app, name) = bystander::NAME.rsplit_once('/').unwrap();
     let mut peer = Peer::connected(bystander.server.rtmp, app).await;
     let (code, text) = peer.publish(name).await;
