@@ -10,16 +10,18 @@
 //! One packager lives as long as its stream and is used by one publisher at a time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::Now;
+use super::clock::{DateClock, PictureClock};
 use super::cutter::{Cut, Cutter};
+use super::gathering::{Gathering, Seen};
 use super::names::{low_latency_name, media_name, prefetch_name};
 use super::output::{MultivariantForms, Output};
-use super::parts::BasePart;
+use super::parts::PartPlan;
 use super::playlist::{Multivariant, Rendered, Variant};
 use super::segment::Piece;
 use super::session::Start;
@@ -83,17 +85,6 @@ pub struct Packager {
     gop_warned: bool,
 }
 
-/// How long the base parts are.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct PartPlan {
-    /// Pictures (or audio frames, without video) in a part.
-    pictures: u32,
-    /// Usual time of one.
-    picture: Ticks,
-    /// PART-TARGET: the time of a full part, rounded up to milliseconds, as publishers' times are.
-    pub(super) target: Duration,
-}
-
 /// A base part that is being filled.
 #[derive(Debug, Clone, Copy)]
 struct OpenPart {
@@ -101,21 +92,6 @@ struct OpenPart {
     /// Decoding time of its first picture.
     start: Option<Ticks>,
     independent: bool,
-}
-
-/// The tracks that have sent something to be carried.
-#[derive(Debug, Clone, Copy, Default)]
-struct Seen {
-    video: bool,
-    audio: bool,
-}
-
-/// What is held back before going live.
-#[derive(Debug, Default)]
-struct Gathering {
-    units: Vec<(AccessUnit, Now)>,
-    first_video: Option<Instant>,
-    first_audio: Option<Instant>,
 }
 
 impl Packager {
@@ -199,7 +175,7 @@ impl Packager {
         };
         for cutter in &mut self.cutters {
             if cutter.segment().piece_count() > 0 {
-                cutter.roll(end, end, next);
+                cutter.roll(end, end, next, now);
             }
         }
         self.render_multivariant();
@@ -221,7 +197,7 @@ impl Packager {
     pub fn end(&mut self, now: Now) {
         self.finish_run(now);
         for cutter in &self.cutters {
-            cutter.end(self.pictures.end);
+            cutter.end(self.pictures.end, now);
         }
         self.render_multivariant();
         self.cutters.clear();
@@ -321,7 +297,7 @@ impl Packager {
             discontinuity: changed,
         };
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start);
+            cutter.restart(unit.pts, start, now);
         }
         self.render_multivariant();
     }
@@ -528,7 +504,7 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, now)
                 && duration >= Duration::from_millis(200)
             {
                 self.peak_bit_rate = self
@@ -586,7 +562,7 @@ impl Packager {
                     session = cutter.session().id(),
                     "a replaced playlist has no viewers left"
                 );
-                cutter.end(end);
+                cutter.end(end, now);
                 output.remove(cutter.session().id());
             }
             !idle
@@ -741,227 +717,19 @@ impl Packager {
     }
 }
 
-impl PartPlan {
-    /// Parts of as many whole pictures as come closest to `duration`.
-    fn new(picture: Ticks, duration: Duration) -> Self {
-        let picture = picture.max(Ticks::from_millis(1));
-        let pictures = (duration.as_secs_f64() / picture.as_seconds_f64())
-            .round()
-            .max(1.0) as u32;
-        let full = Ticks::new(picture.get() * i64::from(pictures));
-        // A tick less, so that 100.000 ms that arithmetic made 100.001 is not rounded up to 101.
-        let millis = (full.get() - 1).div_euclid(Ticks::PER_SECOND / 1000) + 1;
-        Self {
-            pictures,
-            picture,
-            target: Ticks::from_millis(millis).as_duration(),
-        }
-    }
-
-    /// Joins base parts of one picture each to parts of this plan; a key frame starts a new one.
-    pub(super) fn group(&self, single: &[BasePart]) -> Vec<BasePart> {
-        let mut parts: Vec<BasePart> = Vec::new();
-        let mut joined = 0;
-        for part in single {
-            match parts.last_mut() {
-                Some(last) if joined < self.pictures && !part.independent => {
-                    last.pieces.end = part.pieces.end
-                }
-                _ => {
-                    joined = 0;
-                    parts.push(part.clone());
-                }
-            }
-            joined += 1;
-            if let Some(last) = parts.last_mut() {
-                let full = Ticks::new(self.picture.get() * i64::from(joined));
-                last.duration = full.as_duration().min(self.target);
-            }
-        }
-        parts
-    }
-}
-
-impl Seen {
-    fn note(&mut self, track: Track) {
-        match track {
-            Track::Video => self.video = true,
-            Track::Audio => self.audio = true,
-        }
-    }
-}
-
-impl Gathering {
-    fn complete(&self, configured: &Tracks, now: Instant) -> bool {
-        let waited =
-            |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
-        match (waited(self.first_video), waited(self.first_audio)) {
-            (Some(_), Some(_)) => true,
-            (Some(video), None) => video >= AUDIO_WAIT,
-            (None, Some(audio)) => {
-                audio
-                    >= if configured.video.is_some() {
-                        KEY_FRAME_WAIT
-                    } else {
-                        VIDEO_WAIT
-                    }
-            }
-            (None, None) => false,
-        }
-    }
-}
-
-/// Which wall-clock time a time of the media belongs to.
-///
-/// The first access unit sets it; later ones correct it slowly, so that jitter on the network does not shake PROGRAM-DATE-TIME while
-/// a publisher's clock that runs too fast or too slow is followed.
-#[derive(Debug, Default)]
-struct DateClock {
-    /// Microseconds since 1970 of media time 0.
-    origin: Option<i64>,
-}
-
-impl DateClock {
-    fn note(&mut self, pts: Ticks, wall: SystemTime, restart: bool) {
-        let wall = wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_micros() as i64;
-        let seen = wall - pts.get() * 100 / 9;
-        self.origin = Some(match self.origin {
-            Some(origin) if !restart && (seen - origin).abs() < DATE_STEP => {
-                origin + ((seen - origin) / 256).clamp(-DATE_SLEW, DATE_SLEW)
-            }
-            _ => seen,
-        });
-    }
-
-    fn date(&self, pts: Ticks) -> SystemTime {
-        let micros = self.origin.unwrap_or(0) + pts.get() * 100 / 9;
-        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    }
-}
-
-/// How far apart pictures (or, without video, audio frames) are and where the last one ends.
-#[derive(Debug)]
-struct PictureClock {
-    last_dts: Option<Ticks>,
-    /// Distance of the last two access units.
-    interval: Ticks,
-    /// Presentation end of what has been seen.
-    end: Ticks,
-    /// `end` as it was before the last access unit.
-    end_before_gap: Ticks,
-    /// Access units and their time since the last key frame, and in the group before it.
-    group: (u32, Ticks),
-    last_group: Option<(u32, Ticks)>,
-    group_start: Ticks,
-}
-
-impl PictureClock {
-    /// Notes an access unit. True if media is missing in front of it.
-    fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) -> bool {
-        let step = self.last_dts.map(|last| unit.dts - last);
-        let gap = step
-            .is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
-        if unit.track == Track::Audio {
-            self.interval = audio_frame;
-        } else if let Some(step) = step.filter(|_| !gap) {
-            self.interval = step;
-        }
-        self.last_dts = Some(unit.dts);
-        self.end_before_gap = self.end;
-        self.end = if self.end == Ticks::ZERO {
-            unit.pts
-        } else {
-            self.end
-        }
-        .max(unit.pts + self.interval);
-        if unit.key {
-            if self.group.0 > 0 {
-                self.last_group = Some((self.group.0, unit.pts - self.group_start));
-            }
-            self.group_start = unit.pts;
-            self.group.0 = 0;
-        }
-        self.group.0 += 1;
-        gap
-    }
-
-    /// A new run starts at `pts`; the time before it tells nothing about the encoder.
-    fn resume(&mut self, pts: Ticks) {
-        self.group = (0, Ticks::ZERO);
-        self.group_start = pts;
-    }
-
-    /// Pictures a second, as measured over the last group of pictures, put right to the standard rate it must be.
-    fn frame_rate(&self) -> Option<f64> {
-        let (pictures, time) = self.last_group.filter(|&(_, time)| time > Ticks::ZERO)?;
-        let measured = f64::from(pictures) / time.as_seconds_f64();
-        let standard = STANDARD_RATES
-            .iter()
-            .min_by(|a, b| (*a - measured).abs().total_cmp(&(*b - measured).abs()))?;
-        Some(if (standard - measured).abs() / measured < 0.0015 {
-            *standard
-        } else {
-            measured
-        })
-    }
-}
-
-impl Default for PictureClock {
-    fn default() -> Self {
-        Self {
-            last_dts: None,
-            interval: Ticks::from_millis(33),
-            end: Ticks::ZERO,
-            end_before_gap: Ticks::ZERO,
-            group: (0, Ticks::ZERO),
-            last_group: None,
-            group_start: Ticks::ZERO,
-        }
-    }
-}
-
-const STANDARD_RATES: [f64; 12] = [
-    10.0,
-    12.5,
-    15.0,
-    24_000.0 / 1001.0,
-    24.0,
-    25.0,
-    30_000.0 / 1001.0,
-    30.0,
-    50.0,
-    60_000.0 / 1001.0,
-    60.0,
-    120.0,
-];
 /// Pictures from which their distance can be told.
 const PICTURES_TO_MEASURE: usize = 4;
 /// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.
 const PART_SLACK: Duration = Duration::from_millis(2);
-/// Audio configured with the video arrives within a few frames of it; a stream without audio starts this much later.
-const AUDIO_WAIT: Duration = Duration::from_millis(500);
-/// Some encoders send sound while the camera still starts.
-const VIDEO_WAIT: Duration = Duration::from_secs(1);
-/// Video that has sent its configuration will send a key frame; sound waits longer for it.
-const KEY_FRAME_WAIT: Duration = Duration::from_secs(3);
 /// The programme clock runs 100 ms ahead of pictures, and sound that waited longer for its picture would be late by that clock. At
 /// some ten pictures a second or fewer it goes out by itself. Two milliseconds less, for the rounding of publishers' times.
 const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(98);
-/// A hole in the media that is longer than this is not just a slow source.
-const GAP: Ticks = Ticks::from_millis(1000);
 /// A session that has been replaced is kept for as long as somebody asks for its playlist at least this often.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// Groups of pictures up to this long are not worth a warning whatever the segment duration.
 const LONG_GOP: Duration = Duration::from_millis(1500);
 /// The TARGETDURATION of a stream whose key frames are further apart than anybody should set them, or never come.
 pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
-/// Microseconds off beyond which the wall clock or the publisher has really jumped.
-const DATE_STEP: i64 = 1_000_000;
-/// Microseconds of correction per access unit.
-const DATE_SLEW: i64 = 100;
 
 #[cfg(test)]
 mod tests;

@@ -318,7 +318,7 @@ impl Session {
     }
 
     /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended.
-    pub fn roll(&self, duration: Duration, next: Start) -> Option<Arc<Segment>> {
+    pub fn roll(&self, duration: Duration, next: Start, now: Instant) -> Option<Arc<Segment>> {
         let mut window = self.write();
         if window.ended {
             return None;
@@ -338,12 +338,12 @@ impl Session {
         window.announce(self.settings.announce);
         window.list(&self.settings);
         window.evict(&self.settings);
-        self.publish(window, finished);
+        self.publish(window, finished, now);
         segment
     }
 
     /// Corrects what was assumed of the segment that comes next: a new run starts it.
-    pub(super) fn restart(&self, start: Start) {
+    pub(super) fn restart(&self, start: Start, now: Instant) {
         let mut window = self.write();
         window.independent &= start.independent;
         let growing = window.growing;
@@ -354,7 +354,7 @@ impl Session {
                 entry.start.date = start.date + entry.duration * ahead as u32;
             }
         }
-        self.publish(window, None);
+        self.publish(window, None, now);
     }
 
     /// Adds a complete base part of the growing segment, whose pieces have been appended.
@@ -373,7 +373,7 @@ impl Session {
     }
 
     /// Ends the session: the growing segment, if it got a byte, is the last one; announced ones are withdrawn.
-    pub fn end(&self, duration: Duration) {
+    pub fn end(&self, duration: Duration, now: Instant) {
         let mut window = self.write();
         if window.ended {
             return;
@@ -394,7 +394,7 @@ impl Session {
                 .map(|entry| entry.segment),
         );
         window.ended = true;
-        self.publish(window, over);
+        self.publish(window, over, now);
     }
 
     /// Renders the changed window, then tells those who wait: the ended segments' readers and the playlists'.
@@ -402,6 +402,7 @@ impl Session {
         &self,
         mut window: RwLockWriteGuard<'_, Window>,
         ended: impl IntoIterator<Item = Arc<Segment>>,
+        now: Instant,
     ) {
         window.version += 1;
         let rendered = Arc::new(Rendered::new(
@@ -410,7 +411,7 @@ impl Session {
         drop(window);
         *self.media.write().unwrap_or_else(PoisonError::into_inner) = rendered;
         for segment in ended {
-            segment.end();
+            segment.end(now);
         }
         for form in &self.low_latency {
             form.updates.wake_all();

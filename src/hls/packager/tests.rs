@@ -1,4 +1,4 @@
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::codec::{aac, h264};

@@ -65,7 +65,7 @@ fn lists_two_finished_the_growing_and_the_announced() {
     let (session, _) = open(settings());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts", "s-102.ts"]);
     for n in 1..5 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     assert_eq!(
         uris(&session),
@@ -81,12 +81,16 @@ fn lists_two_finished_the_growing_and_the_announced() {
 fn announced_duration_is_the_predecessors_and_true_once_finished() {
     let (session, _) = open(settings());
     grow(
-        &session.roll(Duration::from_millis(900), start(1)).unwrap(),
+        &session
+            .roll(Duration::from_millis(900), start(1), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(tags(&session, "#EXTINF:"), ["0.90000,"; 4]);
     grow(
-        &session.roll(Duration::from_millis(1100), start(2)).unwrap(),
+        &session
+            .roll(Duration::from_millis(1100), start(2), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(
@@ -108,7 +112,7 @@ fn announced_duration_is_the_predecessors_and_true_once_finished() {
 fn keeps_forgotten_segments_for_a_time() {
     let (session, _) = open(settings());
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     // 110 grows, 106 to 109 are in the low-latency playlist, 103 to 105 are kept for their three seconds.
     assert!(session.segment(102).is_none());
@@ -123,7 +127,10 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
         ..settings()
     });
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 400);
+        grow(
+            &session.roll(SECOND, start(n), Instant::now()).unwrap(),
+            400,
+        );
     }
     assert!(session.segment(105).is_none());
     assert!(session.segment(106).is_some());
@@ -138,7 +145,7 @@ fn discontinuity_sequence_counts_those_that_left() {
             discontinuity: n == 2,
             ..start(n)
         };
-        grow(&session.roll(SECOND, next).unwrap(), 10);
+        grow(&session.roll(SECOND, next, Instant::now()).unwrap(), 10);
         let expected = if n >= 5 { "1" } else { "0" };
         assert_eq!(
             tags(&session, "#EXT-X-DISCONTINUITY-SEQUENCE:"),
@@ -164,6 +171,7 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
             independent: false,
             ..start(1)
         },
+        Instant::now(),
     );
     assert_eq!(tags(&session, "#EXT-X-INDEPENDENT-SEGMENTS").len(), 0);
 }
@@ -171,15 +179,15 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
 #[test]
 fn the_end_withdraws_what_was_announced() {
     let (session, _) = open(settings());
-    grow(&session.roll(SECOND, start(1)).unwrap(), 10);
+    grow(&session.roll(SECOND, start(1), Instant::now()).unwrap(), 10);
     let announced = session.segment(102).unwrap();
-    session.end(Duration::from_millis(500));
+    session.end(Duration::from_millis(500), Instant::now());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts"]);
     assert_eq!(tags(&session, "#EXT-X-ENDLIST").len(), 1);
     assert_eq!(tags(&session, "#EXTINF:"), ["1.00000,", "0.50000,"]);
     assert_eq!(announced.state(), State::Withdrawn);
     assert!(session.segment(102).is_none());
-    assert!(session.roll(SECOND, start(2)).is_none());
+    assert!(session.roll(SECOND, start(2), Instant::now()).is_none());
 }
 
 #[test]
@@ -222,13 +230,13 @@ fn the_hint_is_always_the_part_that_comes() {
             assert!(matches!(session.part(0, expected + 2), PartState::Unknown));
             expected += 1;
         }
-        growing = session.roll(SECOND, start(n)).unwrap();
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
     }
     assert!(
         matches!(session.part(0, 0), PartState::Unknown),
         "long dropped"
     );
-    session.end(Duration::ZERO);
+    session.end(Duration::ZERO, Instant::now());
     assert!(
         matches!(session.part(0, expected), PartState::Unknown),
         "withdrawn"
@@ -242,7 +250,7 @@ fn low_latency_playlist_spans_four_target_durations_and_has_parts_for_three() {
     for n in 1..=12 {
         grow(&growing, 10);
         add_part(&session, &growing, true);
-        growing = session.roll(SECOND, start(n)).unwrap();
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
     }
     let text = low_latency(&session);
     assert_eq!(text.matches("#EXTINF").count(), 4, "{text}");
@@ -267,7 +275,7 @@ fn blocking_reloads_wait_for_what_they_name() {
     assert!(reached(100, Some(0)));
     assert!(!reached(100, Some(1)));
     assert!(!reached(100, None));
-    let growing = session.roll(SECOND, start(1)).unwrap();
+    let growing = session.roll(SECOND, start(1), Instant::now()).unwrap();
     assert!(reached(100, None));
     assert!(
         !reached(100, Some(1)),
@@ -277,7 +285,7 @@ fn blocking_reloads_wait_for_what_they_name() {
     add_part(&session, &growing, true);
     assert!(reached(100, Some(1)));
     assert!(reached(99, Some(7)), "long past");
-    session.end(SECOND);
+    session.end(SECOND, Instant::now());
     assert!(
         reached(200, None),
         "an ended playlist has all there will be"
