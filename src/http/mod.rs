@@ -5,7 +5,9 @@
 //! | `/NAME/playlist.m3u8` | multivariant playlist; waits for a stream that is about to go live |
 //! | `/NAME/SESSION.m3u8` | media playlist of a session |
 //! | `/NAME/SESSION-SEQUENCE.ts` | a segment: finished, growing, or announced |
+//! | `/NAME/` | the page that plays it; `/web/…` are its files |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
+//! | `/api/time` | the server's clock, for pages that measure latency |
 //! | `/metrics`, `/healthz` | for operators |
 //!
 //! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
@@ -13,14 +15,15 @@
 pub mod body;
 pub mod listener;
 pub mod meter;
+mod player;
 mod response;
 mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use self::body::ResponseBody;
 use self::meter::Meter;
@@ -29,6 +32,7 @@ use crate::hls::playlist::{self, Rendered};
 use crate::hls::segment::{Segment, State};
 use crate::hls::session::parse_segment_name;
 use crate::metrics::{self, Metrics};
+use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
 use crate::stream::{Stream, Viewer};
 
@@ -62,8 +66,15 @@ pub struct Connection {
 enum Target<'a> {
     Index,
     Streams,
+    Time,
     Metrics,
     Health,
+    /// A file of the player page.
+    Asset(&'a str),
+    /// The player page of a stream, asked for with a slash at the end.
+    Player(&'a str),
+    /// The same without the slash.
+    Name(&'a str),
     Multivariant(&'a str),
     Media(&'a str, &'a str),
     Segment(&'a str, &'a str, u64),
@@ -103,8 +114,14 @@ impl Service {
                 "the path is longer than any that this server gives out",
             ),
             Method::GET | Method::HEAD => {
-                self.get(connection, request.headers(), target, &respond)
-                    .await
+                self.get(
+                    connection,
+                    request.uri(),
+                    request.headers(),
+                    target,
+                    &respond,
+                )
+                .await
             }
             Method::OPTIONS => respond.options(),
             _ => respond.not_allowed(),
@@ -120,6 +137,7 @@ impl Service {
     async fn get(
         &self,
         connection: &Connection,
+        uri: &Uri,
         headers: &HeaderMap,
         target: Target<'_>,
         respond: &Responder<'_>,
@@ -128,8 +146,15 @@ impl Service {
             Target::Index if status::wants_json(headers) => {
                 status::streams(&self.registry, respond)
             }
-            Target::Index => status::index(&self.registry, respond),
+            Target::Index => status::index(&self.registry, headers, respond),
             Target::Streams => status::streams(&self.registry, respond),
+            Target::Time => status::time(SystemTime::now(), respond),
+            Target::Asset(file) => player::asset(file, uri.query(), headers, respond),
+            Target::Player(name) => player::page(name, uri.path(), headers, respond),
+            // Only if there is such a stream: otherwise every mistyped path would be a page that waits for ever.
+            Target::Name(name) if self.registry.find(name).is_some() => {
+                player::page(name, uri.path(), headers, respond)
+            }
             Target::Metrics => {
                 self.gather();
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
@@ -163,9 +188,9 @@ impl Service {
                 }
                 None => unknown_stream(respond),
             },
-            Target::Unknown => respond.error(
+            Target::Name(_) | Target::Unknown => respond.error(
                 StatusCode::NOT_FOUND,
-                "nothing is here; a stream is at /APP/NAME/playlist.m3u8",
+                "nothing is here; a stream is at /APP/NAME/playlist.m3u8, its player page at /APP/NAME/",
             ),
         }
     }
@@ -205,19 +230,37 @@ impl<'a> Target<'a> {
         match path {
             "" => return Self::Index,
             "api/streams" => return Self::Streams,
+            "api/time" => return Self::Time,
             "metrics" => return Self::Metrics,
             "healthz" => return Self::Health,
             _ => {}
         }
+        if let Some(file) = path
+            .strip_prefix("web/")
+            .filter(|file| player::is_asset(file))
+        {
+            return Self::Asset(file);
+        }
         let Some((name, file)) = path.rsplit_once('/') else {
-            return Self::Unknown;
+            return match StreamName::new(path, "") {
+                Ok(name) if name.as_str() == path => Self::Name(path),
+                _ => Self::Unknown,
+            };
         };
+        if file.is_empty() {
+            return match StreamName::new(name, "") {
+                Ok(valid) if valid.as_str() == name => Self::Player(name),
+                _ => Self::Unknown,
+            };
+        }
         if file == "playlist.m3u8" {
             Self::Multivariant(name)
         } else if let Some(id) = file.strip_suffix(".m3u8") {
             Self::Media(name, id)
         } else if let Some((id, sequence)) = parse_segment_name(file) {
             Self::Segment(name, id, sequence)
+        } else if StreamName::new(path, "").is_ok_and(|name| name.as_str() == path) {
+            Self::Name(path)
         } else {
             Self::Unknown
         }
@@ -229,7 +272,13 @@ impl<'a> Target<'a> {
             Self::Multivariant(_) => "multivariant",
             Self::Media(..) => "media",
             Self::Segment(..) => "segment",
-            Self::Index | Self::Streams | Self::Metrics | Self::Health | Self::Unknown => "other",
+            Self::Player(_) | Self::Name(_) | Self::Asset(_) => "page",
+            Self::Index
+            | Self::Streams
+            | Self::Time
+            | Self::Metrics
+            | Self::Health
+            | Self::Unknown => "other",
         }
     }
 }
@@ -353,13 +402,23 @@ mod tests {
             Target::parse("/live/a/x1-7.ts"),
             Target::Segment("live/a", "x1", 7)
         ));
+        assert!(matches!(
+            Target::parse("/live/a/"),
+            Target::Player("live/a")
+        ));
+        assert!(matches!(Target::parse("/live/a"), Target::Name("live/a")));
+        assert!(matches!(Target::parse("/live"), Target::Name("live")));
+        assert!(matches!(
+            Target::parse("/web/player.js"),
+            Target::Asset("player.js")
+        ));
         for path in [
-            "/playlist.m3u8",
-            "/live/a/",
-            "/live/../x.ts",
-            "/live/a/x1-7.mp4",
             "//",
-            "/live/a/x1--7.tsx",
+            "/live//",
+            "/live/%41/",
+            "/../",
+            "/.hidden",
+            "/live/../x.ts",
         ] {
             assert!(matches!(Target::parse(path), Target::Unknown), "{path}");
         }
