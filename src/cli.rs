@@ -85,6 +85,17 @@ pub struct ServeArgs {
     )]
     pub segment_duration: Span,
 
+    /// Length of an LL-HLS part, rounded to whole pictures. Latency in hls.js is about twice this plus 0.25 s; it must be at least
+    /// twice the viewers' round trip, and each viewer makes two requests a part. Longer ones are on offer too, by `ll.m3u8?pt=MS`
+    /// [20ms to 1s].
+    #[arg(
+        long,
+        env = "LHLS_PART_DURATION",
+        value_name = "TIME",
+        default_value = "67ms"
+    )]
+    pub part_duration: Span,
+
     /// EXT-X-TARGETDURATION in whole seconds. By default it is learnt from the first group of pictures, which the first viewer
     /// waits for; a value given here spares that wait, but must not be less than the encoder's key frame interval [1 to 12].
     #[arg(long, env = "LHLS_TARGET_DURATION", value_name = "SECONDS")]

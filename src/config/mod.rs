@@ -99,6 +99,7 @@ impl Config {
             http_listen: args.http_listen,
             packager: hls::packager::Settings {
                 segment_duration,
+                part_duration: span("part-duration", args.part_duration, 20, 1000)?,
                 target_duration,
                 announce: args
                     .announce

@@ -17,10 +17,12 @@ use tracing::{debug, info, warn};
 
 use super::Now;
 use super::cutter::{Cut, Cutter};
-use super::output::Output;
+use super::names::{low_latency_name, media_name, prefetch_name};
+use super::output::{MultivariantForms, Output};
+use super::parts::BasePart;
 use super::playlist::{Multivariant, Rendered, Variant};
 use super::segment::Piece;
-use super::session::{Start, media_name};
+use super::session::Start;
 use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
 use crate::time::Ticks;
 use crate::ts::Muxer;
@@ -30,6 +32,8 @@ use crate::ts::Muxer;
 pub struct Settings {
     /// A segment is cut at the first key frame at or after this.
     pub segment_duration: Duration,
+    /// Length of a part, rounded to whole pictures.
+    pub part_duration: Duration,
     /// TARGETDURATION in seconds; learnt from the first group of pictures when not given.
     pub target_duration: Option<u32>,
     /// Segments announced after the growing one; computed from the segments' length when not given.
@@ -64,11 +68,34 @@ pub struct Packager {
     /// Audio that waits for its ride.
     audio: Vec<AccessUnit>,
     cutters: Vec<Cutter>,
+    /// The base part that is being filled.
+    part: Option<OpenPart>,
+    plan: Option<PartPlan>,
     clock: DateClock,
     pictures: PictureClock,
     peak_bit_rate: u64,
     stats: Stats,
     gop_warned: bool,
+}
+
+/// How long the base parts are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct PartPlan {
+    /// Pictures (or audio frames, without video) in a part.
+    pictures: u32,
+    /// Usual time of one.
+    picture: Ticks,
+    /// PART-TARGET: the time of a full part, rounded up to milliseconds, as publishers' times are.
+    pub(super) target: Duration,
+}
+
+/// A base part that is being filled.
+#[derive(Debug, Clone, Copy)]
+struct OpenPart {
+    pictures: u32,
+    /// Decoding time of its first picture.
+    start: Option<Ticks>,
+    independent: bool,
 }
 
 /// What is held back before going live.
@@ -90,6 +117,8 @@ impl Packager {
             gathering: Some(Gathering::default()),
             audio: Vec::new(),
             cutters: Vec::new(),
+            part: None,
+            plan: None,
             clock: DateClock::default(),
             pictures: PictureClock::default(),
             peak_bit_rate: 0,
@@ -158,10 +187,12 @@ impl Packager {
             self.go_live(now);
         }
         self.flush_audio(now);
+        self.close_part(None);
         let end = self.pictures.end;
+        let plan = self.part_plan();
         for cutter in &mut self.cutters {
             if !cutter.is_open() {
-                cutter.open_for(end - cutter.start_pts(), &self.settings, now);
+                cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now);
                 self.output.add(cutter.session());
             }
             cutter.end(end);
@@ -235,9 +266,12 @@ impl Packager {
             }
             self.start_first(&unit, now);
         }
-        if unit.key {
-            self.learn(&unit, now);
+        let is_key_frame = unit.key && unit.track == Track::Video;
+        if is_key_frame {
+            // Closed before the sessions learn of the key frame, so that the part belongs to the group that it ends.
+            self.close_part(Some(unit.dts));
         }
+        self.learn(&unit, now);
         let interval = self.pictures.interval;
         let cuts: Vec<Cut> = self
             .cutters
@@ -245,24 +279,94 @@ impl Packager {
             .map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings))
             .collect();
         if cuts.iter().any(|&cut| cut != Cut::No) {
-            self.flush_audio_before(unit.pts, now);
+            if changed {
+                // Sound of the old kind cannot follow the change. Other sound that waits rides in the next segment.
+                self.flush_audio(now);
+            }
+            self.close_part(Some(unit.dts));
             self.cut(&unit, &cuts, changed, now);
+        } else if self.part_would_be_too_long(unit.dts) {
+            self.close_part(Some(unit.dts));
         }
-        let first_of_segment = self
-            .cutters
-            .iter()
-            .any(|cutter| cutter.segment().piece_count() == 0);
         let mut bytes = Vec::new();
-        if first_of_segment || unit.key && unit.track == Track::Video {
-            // With tables at every key frame, a segment can start at each of them, whichever session it belongs to.
-            self.muxer.write_tables(&mut bytes);
-        } else {
+        let starts_part = self.open_part(&mut bytes);
+        if !starts_part {
             self.write_audio(&mut bytes);
         }
-        self.write(&unit, &mut bytes);
+        let parameter_sets = unit.key || self.part.is_some_and(|part| part.pictures == 0);
+        self.write(&unit, parameter_sets, &mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
+        if let Some(part) = &mut self.part {
+            part.pictures += 1;
+            part.start = part.start.or(Some(unit.dts));
+            part.independent |= starts_part && unit.key;
+            // Complete at once, not when the next picture comes. Until the sessions are open, every picture is a part.
+            if part.pictures >= self.plan.map_or(1, |plan| plan.pictures) {
+                self.close_part(None);
+            }
+        }
         self.watch_promise(&cuts, now);
+    }
+
+    /// Starts a base part, with the tables, unless one is being filled. True if it did.
+    fn open_part(&mut self, bytes: &mut Vec<u8>) -> bool {
+        if self.part.is_some() {
+            return false;
+        }
+        self.muxer.write_tables(bytes);
+        self.part = Some(OpenPart {
+            pictures: 0,
+            start: None,
+            independent: false,
+        });
+        true
+    }
+
+    fn part_would_be_too_long(&self, dts: Ticks) -> bool {
+        let (
+            Some(plan),
+            Some(OpenPart {
+                start: Some(start), ..
+            }),
+        ) = (self.plan, self.part)
+        else {
+            return false;
+        };
+        (dts + plan.picture - start).as_duration() > plan.target + PART_SLACK
+    }
+
+    /// Closes the base part that is being filled, if any: in front of an access unit at `next`, or because it is full.
+    fn close_part(&mut self, next: Option<Ticks>) {
+        let Some(part) = self.part.take() else { return };
+        let picture = self
+            .plan
+            .map_or(self.pictures.interval, |plan| plan.picture);
+        let full = Ticks::new(picture.get() * i64::from(part.pictures));
+        let duration = match (next, part.start) {
+            (Some(next), Some(start)) => next - start,
+            _ => full,
+        };
+        let duration = duration
+            .as_duration()
+            .min(self.plan.map_or(Duration::MAX, |plan| plan.target));
+        for cutter in &mut self.cutters {
+            cutter.add_part(duration, part.independent);
+        }
+    }
+
+    /// How long parts are, decided when the first session opens and kept from then on.
+    fn part_plan(&mut self) -> PartPlan {
+        *self.plan.get_or_insert_with(|| {
+            let measured = self
+                .pictures
+                .frame_rate()
+                .filter(|_| self.muxer.tracks().video.is_some());
+            let picture = measured.map_or(self.pictures.interval, |rate| {
+                Ticks::new((Ticks::PER_SECOND as f64 / rate).round() as i64)
+            });
+            PartPlan::new(picture, self.settings.part_duration)
+        })
     }
 
     /// Starts the first segment.
@@ -273,46 +377,58 @@ impl Packager {
             discontinuity: false,
         };
         let mut cutter = Cutter::new(unit.pts, start, now);
-        // Audio is cut by time, and a configured value needs no learning: the playlist can be had at once.
-        if unit.track == Track::Audio || self.settings.target_duration.is_some() {
-            cutter.open_for(
-                Ticks::from_duration(self.settings.segment_duration),
-                &self.settings,
-                now,
-            );
+        // Audio is cut by time, so there is nothing to learn: the playlist can be had at once.
+        if unit.track == Track::Audio {
+            let plan = self.part_plan();
+            let expected = Ticks::from_duration(self.settings.segment_duration);
+            cutter.open_for(expected, plan, &self.settings, now);
             self.output.add(cutter.session());
         }
         self.cutters.push(cutter);
     }
 
-    /// A key frame tells the length of the group of pictures before it: opens the sessions that waited for it.
+    /// Opens the sessions that wait to know what to promise: a key frame tells the length of the group of pictures before it; with a
+    /// configured TARGETDURATION a few pictures are enough, to tell how long parts are.
     fn learn(&mut self, unit: &AccessUnit, now: Now) {
         let mut opened = false;
-        for cutter in &mut self.cutters {
-            let Some(gop) = cutter.note_key(unit.pts) else {
+        for index in 0..self.cutters.len() {
+            let gop = unit
+                .key
+                .then(|| self.cutters[index].note_key(unit.pts))
+                .flatten();
+            if let Some(gop) = gop.filter(|_| unit.track == Track::Video) {
+                self.warn_of_long_group(gop);
+            }
+            if self.cutters[index].is_open() {
+                continue;
+            }
+            let configured = self.settings.target_duration.is_some()
+                && self.cutters[index].segment().piece_count() >= PICTURES_TO_MEASURE;
+            let Some(gop) = gop.or_else(|| configured.then_some(self.settings.segment_duration))
+            else {
                 continue;
             };
-            if unit.track == Track::Video
-                && !self.gop_warned
-                && gop > self.settings.segment_duration * 3 / 2
-                && gop > LONG_GOP
-            {
-                self.gop_warned = true;
-                warn!(
-                    seconds = gop.as_secs_f64(),
-                    "key frames come rarely, so viewers start late and far behind; set the encoder's key frame interval to 1 s \
-                     (OBS: Settings, Output, Keyframe Interval; ffmpeg: -g with the number of frames a second)"
-                );
-            }
-            if !cutter.is_open() {
-                cutter.open_for(Ticks::from_duration(gop), &self.settings, now);
-                self.output.add(cutter.session());
-                opened = true;
-            }
+            let plan = self.part_plan();
+            let cutter = &mut self.cutters[index];
+            cutter.open_for(Ticks::from_duration(gop), plan, &self.settings, now);
+            self.output.add(cutter.session());
+            opened = true;
         }
         if opened {
             self.render_multivariant();
         }
+    }
+
+    fn warn_of_long_group(&mut self, gop: Duration) {
+        if self.gop_warned || gop <= LONG_GOP || gop <= self.settings.segment_duration * 3 / 2 {
+            return;
+        }
+        self.gop_warned = true;
+        warn!(
+            seconds = gop.as_secs_f64(),
+            "key frames come rarely, so viewers start late and far behind; set the encoder's key frame interval to 1 s \
+             (OBS: Settings, Output, Keyframe Interval; ffmpeg: -g with the number of frames a second)"
+        );
     }
 
     fn cut(&mut self, unit: &AccessUnit, cuts: &[Cut], changed: bool, now: Now) {
@@ -320,12 +436,13 @@ impl Packager {
             self.adopt_tracks(unit.track);
         }
         let date = self.clock.date(unit.pts);
+        let plan = self.part_plan();
         for (cutter, &cut) in self.cutters.iter_mut().zip(cuts) {
             if cut == Cut::No {
                 continue;
             }
             if !cutter.is_open() {
-                cutter.open_for(LONGEST_TARGET, &self.settings, now);
+                cutter.open_for(LONGEST_TARGET, plan, &self.settings, now);
                 self.output.add(cutter.session());
             }
             let start = Start {
@@ -370,14 +487,14 @@ impl Packager {
                  Set a fixed key frame interval of 1 s (OBS: Settings, Output, Keyframe Interval)"
             );
         }
-        let (key_pts, pieces) = newest.last_group();
+        let (key_pts, pieces, parts) = newest.last_group();
         let start = Start {
             date: self.clock.date(key_pts),
             independent: true,
             discontinuity: false,
         };
         let mut cutter = Cutter::new(key_pts, start, now);
-        cutter.resume(pieces);
+        cutter.resume(pieces, parts);
         self.cutters.push(cutter);
     }
 
@@ -426,22 +543,13 @@ impl Packager {
         self.muxer.set_tracks(tracks);
     }
 
-    /// Sends the audio that belongs in front of a cut at `pts`.
-    fn flush_audio_before(&mut self, pts: Ticks, now: Now) {
-        let (before, after) = std::mem::take(&mut self.audio)
-            .into_iter()
-            .partition(|unit: &AccessUnit| unit.pts < pts);
-        self.audio = before;
-        self.flush_audio(now);
-        self.audio = after;
-    }
-
     /// Sends the waiting audio as a piece of its own.
     fn flush_audio(&mut self, now: Now) {
         if self.audio.is_empty() || self.cutters.is_empty() {
             return;
         }
         let mut bytes = Vec::new();
+        self.open_part(&mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
     }
@@ -449,12 +557,12 @@ impl Packager {
     fn write_audio(&mut self, bytes: &mut Vec<u8>) {
         let mut waiting = std::mem::take(&mut self.audio);
         for unit in waiting.drain(..) {
-            self.write(&unit, bytes);
+            self.write(&unit, false, bytes);
         }
         self.audio = waiting;
     }
 
-    fn write(&mut self, unit: &AccessUnit, bytes: &mut Vec<u8>) {
+    fn write(&mut self, unit: &AccessUnit, parameter_sets: bool, bytes: &mut Vec<u8>) {
         if unit.track == Track::Video
             && unit.key
             && let Some(config) = &self.configured.video
@@ -467,10 +575,7 @@ impl Packager {
             };
             self.muxer.set_tracks(tracks);
         }
-        if let Err(error) = self
-            .muxer
-            .write(unit, unit.key && unit.track == Track::Video, bytes)
-        {
+        if let Err(error) = self.muxer.write(unit, parameter_sets, bytes) {
             debug!(%error, "an access unit cannot be carried");
             self.stats.dropped += 1;
         }
@@ -494,6 +599,7 @@ impl Packager {
     }
 
     fn render_multivariant(&mut self) {
+        let Some(plan) = self.plan else { return };
         let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else {
             return;
         };
@@ -504,7 +610,7 @@ impl Packager {
         let tracks = self.muxer.tracks();
         let codecs = tracks.video.iter().map(VideoConfig::codec_string);
         let variant = Variant {
-            uri: media_name(cutter.session().id()),
+            uri: String::new(),
             bandwidth: self.peak_bit_rate.max(1),
             average_bandwidth: cutter
                 .average_bit_rate()
@@ -519,12 +625,26 @@ impl Packager {
                 .as_ref()
                 .and_then(|_| self.pictures.frame_rate()),
         };
-        self.output.set_multivariant(Rendered::new(
-            Multivariant {
-                variants: vec![variant],
-            }
-            .render(cutter.is_independent()),
-        ));
+        let id = cutter.session().id().to_owned();
+        let render = |uri: String, independent: bool| {
+            let variants = vec![Variant {
+                uri,
+                ..variant.clone()
+            }];
+            Rendered::new(Multivariant { variants }.render(independent))
+        };
+        let low_latency = cutter.session().part_factors().into_iter().map(|factor| {
+            // The tag would promise a key frame in every part.
+            (
+                plan.target * factor as u32,
+                render(low_latency_name(&id, factor), false),
+            )
+        });
+        self.output.set_multivariant(MultivariantForms {
+            early: render(media_name(&id), cutter.is_independent()),
+            prefetch: render(prefetch_name(&id), cutter.is_independent()),
+            low_latency: low_latency.collect(),
+        });
     }
 
     fn audio_frame(&self) -> Ticks {
@@ -535,6 +655,47 @@ impl Packager {
             .as_ref()
             .map_or((1024, 44_100), AudioConfig::frame);
         Ticks::new(i64::from(samples) * Ticks::PER_SECOND / i64::from(rate.max(1)))
+    }
+}
+
+impl PartPlan {
+    /// Parts of as many whole pictures as come closest to `duration`.
+    fn new(picture: Ticks, duration: Duration) -> Self {
+        let picture = picture.max(Ticks::from_millis(1));
+        let pictures = (duration.as_secs_f64() / picture.as_seconds_f64())
+            .round()
+            .max(1.0) as u32;
+        let full = Ticks::new(picture.get() * i64::from(pictures));
+        // A tick less, so that 100.000 ms that arithmetic made 100.001 is not rounded up to 101.
+        let millis = (full.get() - 1).div_euclid(Ticks::PER_SECOND / 1000) + 1;
+        Self {
+            pictures,
+            picture,
+            target: Ticks::from_millis(millis).as_duration(),
+        }
+    }
+
+    /// Joins base parts of one picture each to parts of this plan; a key frame starts a new one.
+    pub(super) fn group(&self, single: &[BasePart]) -> Vec<BasePart> {
+        let mut parts: Vec<BasePart> = Vec::new();
+        let mut joined = 0;
+        for part in single {
+            match parts.last_mut() {
+                Some(last) if joined < self.pictures && !part.independent => {
+                    last.pieces.end = part.pieces.end
+                }
+                _ => {
+                    joined = 0;
+                    parts.push(part.clone());
+                }
+            }
+            joined += 1;
+            if let Some(last) = parts.last_mut() {
+                let full = Ticks::new(self.picture.get() * i64::from(joined));
+                last.duration = full.as_duration().min(self.target);
+            }
+        }
+        parts
     }
 }
 
@@ -678,6 +839,10 @@ const STANDARD_RATES: [f64; 12] = [
     60.0,
     120.0,
 ];
+/// Pictures from which their distance can be told.
+const PICTURES_TO_MEASURE: usize = 4;
+/// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.
+const PART_SLACK: Duration = Duration::from_millis(2);
 /// Audio configured with the video arrives within a few frames of it; a stream without audio starts this much later.
 const AUDIO_WAIT: Duration = Duration::from_millis(500);
 /// Some encoders send sound while the camera still starts.

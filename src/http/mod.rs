@@ -2,9 +2,10 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/NAME/playlist.m3u8` | multivariant playlist; waits for a stream that is about to go live |
-//! | `/NAME/SESSION.m3u8` | media playlist of a session |
-//! | `/NAME/SESSION-SEQUENCE.ts` | a segment: finished, growing, or announced |
+//! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
+//! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
+//! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
+//! | `/NAME/ID.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
 //! | `/NAME/` | the page that plays it; `/web/…` are its files |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
 //! | `/api/time` | the server's clock, for pages that measure latency |
@@ -14,23 +15,23 @@
 
 pub mod body;
 pub mod listener;
+mod media;
 pub mod meter;
 mod player;
 mod response;
 mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode};
 
 use self::body::ResponseBody;
 use self::meter::Meter;
 use self::response::{Cache, Responder};
+use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
-use crate::hls::segment::{Segment, State};
-use crate::hls::session::parse_segment_name;
 use crate::metrics::{self, Metrics};
 use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
@@ -71,14 +72,26 @@ enum Target<'a> {
     Health,
     /// A file of the player page.
     Asset(&'a str),
-    /// The player page of a stream, asked for with a slash at the end.
-    Player(&'a str),
-    /// The same without the slash.
-    Name(&'a str),
-    Multivariant(&'a str),
-    Media(&'a str, &'a str),
-    Segment(&'a str, &'a str, u64),
+    /// The player page of a stream, asked for with or without a slash at the end.
+    Page(&'a str, bool),
+    Multivariant(&'a str, Form),
+    File(&'a str, &'a str, File),
     Unknown,
+}
+
+/// Which media playlist a multivariant playlist leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Early,
+    Prefetch,
+    LowLatency(Option<Duration>),
+}
+
+/// What else a request says.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    query: &'a str,
+    headers: &'a HeaderMap,
 }
 
 impl Service {
@@ -106,22 +119,23 @@ impl Service {
         request: &Request<B>,
     ) -> Response<ResponseBody> {
         let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
-        let target = Target::parse(request.uri().path());
+        let (path, query) = (
+            request.uri().path(),
+            request.uri().query().unwrap_or_default(),
+        );
+        let target = Target::parse(path, query);
         let kind = target.kind();
         let response = match *request.method() {
-            _ if request.uri().path().len() > MAX_PATH => respond.error(
+            _ if path.len() > MAX_PATH => respond.error(
                 StatusCode::URI_TOO_LONG,
                 "the path is longer than any that this server gives out",
             ),
             Method::GET | Method::HEAD => {
-                self.get(
-                    connection,
-                    request.uri(),
-                    request.headers(),
-                    target,
-                    &respond,
-                )
-                .await
+                let asked = Asked {
+                    query,
+                    headers: request.headers(),
+                };
+                self.get(connection, asked, target, &respond).await
             }
             Method::OPTIONS => respond.options(),
             _ => respond.not_allowed(),
@@ -137,58 +151,47 @@ impl Service {
     async fn get(
         &self,
         connection: &Connection,
-        uri: &Uri,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
         target: Target<'_>,
         respond: &Responder<'_>,
     ) -> Response<ResponseBody> {
         match target {
-            Target::Index if status::wants_json(headers) => {
+            Target::Index if status::wants_json(asked.headers) => {
                 status::streams(&self.registry, respond)
             }
-            Target::Index => status::index(&self.registry, headers, respond),
+            Target::Index => status::index(&self.registry, asked.headers, respond),
             Target::Streams => status::streams(&self.registry, respond),
             Target::Time => status::time(SystemTime::now(), respond),
-            Target::Asset(file) => player::asset(file, uri.query(), headers, respond),
-            Target::Player(name) => player::page(name, uri.path(), headers, respond),
-            // Only if there is such a stream: otherwise every mistyped path would be a page that waits for ever.
-            Target::Name(name) if self.registry.find(name).is_some() => {
-                player::page(name, uri.path(), headers, respond)
+            Target::Asset(file) => player::asset(file, asked.query, asked.headers, respond),
+            // Without the slash only if there is such a stream: else every mistyped path would be a page that waits for ever.
+            Target::Page(name, slash) if slash || self.registry.find(name).is_some() => {
+                player::page(name, slash, asked.headers, respond)
             }
             Target::Metrics => {
                 self.gather();
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
             }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
-            Target::Multivariant(name) => match self.registry.find(name) {
-                Some(stream) => multivariant(&stream, headers, respond).await,
+            Target::Multivariant(name, form) => match self.registry.find(name) {
+                Some(stream) => multivariant(&stream, form, asked, respond).await,
                 None => unknown_stream(respond),
             },
-            Target::Media(name, id) => match self.registry.find(name) {
+            Target::File(name, id, file) => match self.registry.find(name) {
                 Some(stream) => {
                     connection.plays(&stream);
-                    media(&stream, id, headers, respond)
-                }
-                None => unknown_stream(respond),
-            },
-            Target::Segment(name, id, sequence) => match self.registry.find(name) {
-                Some(stream) => {
-                    connection.plays(&stream);
-                    let segment = stream
-                        .output()
-                        .session(id)
-                        .and_then(|session| session.segment(sequence));
-                    match segment {
-                        Some(segment) => serve_segment(segment, connection, headers, respond),
+                    match stream.output().session(id) {
+                        Some(session) => {
+                            media::answer(&session, file, connection, asked, respond).await
+                        }
                         None => respond.error(
                             StatusCode::NOT_FOUND,
-                            "no such segment: it has not been announced yet, or has been dropped from the ring",
+                            "no such playlist; start from playlist.m3u8",
                         ),
                     }
                 }
                 None => unknown_stream(respond),
             },
-            Target::Name(_) | Target::Unknown => respond.error(
+            Target::Page(..) | Target::Unknown => respond.error(
                 StatusCode::NOT_FOUND,
                 "nothing is here; a stream is at /APP/NAME/playlist.m3u8, its player page at /APP/NAME/",
             ),
@@ -225,7 +228,7 @@ impl Connection {
 }
 
 impl<'a> Target<'a> {
-    fn parse(path: &'a str) -> Self {
+    fn parse(path: &'a str, query: &str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         match path {
             "" => return Self::Index,
@@ -242,37 +245,44 @@ impl<'a> Target<'a> {
             return Self::Asset(file);
         }
         let Some((name, file)) = path.rsplit_once('/') else {
-            return match StreamName::new(path, "") {
-                Ok(name) if name.as_str() == path => Self::Name(path),
-                _ => Self::Unknown,
-            };
+            return Self::page(path);
         };
-        if file.is_empty() {
-            return match StreamName::new(name, "") {
-                Ok(valid) if valid.as_str() == name => Self::Player(name),
-                _ => Self::Unknown,
-            };
+        match file {
+            "playlist.m3u8" if parameter(query, "prefetch").is_some() => {
+                Self::Multivariant(name, Form::Prefetch)
+            }
+            "playlist.m3u8" => Self::Multivariant(name, Form::Early),
+            "ll.m3u8" => {
+                let wanted = parameter(query, "pt")
+                    .and_then(|millis| millis.parse().ok())
+                    .map(Duration::from_millis);
+                Self::Multivariant(name, Form::LowLatency(wanted))
+            }
+            _ => names::parse(file)
+                .map_or_else(|| Self::page(path), |(id, file)| Self::File(name, id, file)),
         }
-        if file == "playlist.m3u8" {
-            Self::Multivariant(name)
-        } else if let Some(id) = file.strip_suffix(".m3u8") {
-            Self::Media(name, id)
-        } else if let Some((id, sequence)) = parse_segment_name(file) {
-            Self::Segment(name, id, sequence)
-        } else if StreamName::new(path, "").is_ok_and(|name| name.as_str() == path) {
-            Self::Name(path)
-        } else {
-            Self::Unknown
+    }
+
+    /// The player page, if the path could be a stream's name.
+    fn page(path: &'a str) -> Self {
+        let (name, slash) = path
+            .strip_suffix('/')
+            .map_or((path, false), |name| (name, true));
+        match StreamName::new(name, "") {
+            Ok(valid) if valid.as_str() == name => Self::Page(name, slash),
+            _ => Self::Unknown,
         }
     }
 
     /// The name of the kind in the metrics.
     fn kind(&self) -> &'static str {
         match self {
-            Self::Multivariant(_) => "multivariant",
-            Self::Media(..) => "media",
-            Self::Segment(..) => "segment",
-            Self::Player(_) | Self::Name(_) | Self::Asset(_) => "page",
+            Self::Multivariant(..) => "multivariant",
+            Self::File(_, _, File::Media | File::Prefetch) => "media",
+            Self::File(_, _, File::LowLatency(_)) => "media_low_latency",
+            Self::File(_, _, File::Segment(_)) => "segment",
+            Self::File(_, _, File::Part(..)) => "part",
+            Self::Page(..) | Self::Asset(_) => "page",
             Self::Index
             | Self::Streams
             | Self::Time
@@ -283,43 +293,48 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The value of a query's parameter; empty when it has none.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 /// The multivariant playlist, waited for while a stream that has begun is not yet playable.
 async fn multivariant(
     stream: &Stream,
-    headers: &HeaderMap,
+    form: Form,
+    asked: Asked<'_>,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
     let output = stream.output();
     let ready = output.updates().wait_for(|| {
-        let playlist = output.multivariant();
-        (playlist.is_some() || output.ended()).then_some(playlist)
+        let forms = output.multivariant();
+        (forms.is_some() || output.ended()).then_some(forms)
     });
-    match tokio::time::timeout(START_WAIT, ready).await {
-        Ok(Some(rendered)) => playlist_response(&rendered, headers, respond),
-        Ok(None) => respond.error(
-            StatusCode::NOT_FOUND,
-            "the stream ended before it could be played",
-        ),
-        Err(_) => respond
-            .retry_later("the publisher is connected but has sent nothing that can be played yet"),
-    }
-}
-
-fn media(
-    stream: &Stream,
-    id: &str,
-    headers: &HeaderMap,
-    respond: &Responder<'_>,
-) -> Response<ResponseBody> {
-    match stream.output().session(id) {
-        Some(session) => {
-            session.touch(Instant::now());
-            playlist_response(&session.media(), headers, respond)
+    let forms = match tokio::time::timeout(START_WAIT, ready).await {
+        Ok(Some(forms)) => forms,
+        Ok(None) => {
+            return respond.error(
+                StatusCode::NOT_FOUND,
+                "the stream ended before it could be played",
+            );
         }
-        None => respond.error(
-            StatusCode::NOT_FOUND,
-            "no such media playlist; start from playlist.m3u8",
-        ),
+        Err(_) => {
+            return respond.retry_later(
+                "the publisher is connected but has sent nothing that can be played yet",
+            );
+        }
+    };
+    let rendered = match form {
+        Form::Early => Some(&forms.early),
+        Form::Prefetch => Some(&forms.prefetch),
+        Form::LowLatency(wanted) => forms.low_latency(wanted),
+    };
+    match rendered {
+        Some(rendered) => playlist_response(rendered, asked.headers, respond),
+        None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
     }
 }
 
@@ -343,30 +358,6 @@ fn playlist_response(
     }
 }
 
-fn serve_segment(
-    segment: Arc<Segment>,
-    connection: &Connection,
-    headers: &HeaderMap,
-    respond: &Responder<'_>,
-) -> Response<ResponseBody> {
-    match segment.state() {
-        // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
-        State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-            ResponseBody::growing(segment, Arc::clone(&connection.meter))
-        }),
-        State::Finished => respond.ranged(
-            SEGMENT_TYPE,
-            Cache::Immutable,
-            segment.pieces(0..usize::MAX),
-            headers,
-        ),
-        State::Withdrawn => respond.error(
-            StatusCode::NOT_FOUND,
-            "the stream ended before this segment",
-        ),
-    }
-}
-
 fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
     respond.error(
         StatusCode::NOT_FOUND,
@@ -374,7 +365,6 @@ fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
     )
 }
 
-const SEGMENT_TYPE: &str = "video/mp2t";
 /// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
 const START_WAIT: Duration = Duration::from_secs(15);
 /// A stream name, a slash and a file name, with room.
@@ -386,30 +376,40 @@ mod tests {
 
     #[test]
     fn paths() {
+        let parse = |path| Target::parse(path, "pt=200&prefetch");
         assert!(matches!(
-            Target::parse("/live/a/playlist.m3u8"),
-            Target::Multivariant("live/a")
+            parse("/live/a/playlist.m3u8"),
+            Target::Multivariant("live/a", Form::Prefetch)
         ));
         assert!(matches!(
-            Target::parse("/live/playlist.m3u8"),
-            Target::Multivariant("live")
+            Target::parse("/live/playlist.m3u8", ""),
+            Target::Multivariant("live", Form::Early)
+        ));
+        let wanted = Some(Duration::from_millis(200));
+        assert!(
+            matches!(parse("/live/a/ll.m3u8"), Target::Multivariant("live/a", Form::LowLatency(w)) if w == wanted)
+        );
+        assert!(matches!(
+            parse("/live/a/x1.m3u8"),
+            Target::File("live/a", "x1", File::Media)
         ));
         assert!(matches!(
-            Target::parse("/live/a/x1.m3u8"),
-            Target::Media("live/a", "x1")
+            parse("/live/a/x1-7.ts"),
+            Target::File("live/a", "x1", File::Segment(7))
         ));
+        for (path, name, slash) in [
+            ("/live/a/", "live/a", true),
+            ("/live/a", "live/a", false),
+            ("/live", "live", false),
+            ("/web/none.js", "web/none.js", false),
+        ] {
+            assert!(
+                matches!(parse(path), Target::Page(n, s) if n == name && s == slash),
+                "{path}"
+            );
+        }
         assert!(matches!(
-            Target::parse("/live/a/x1-7.ts"),
-            Target::Segment("live/a", "x1", 7)
-        ));
-        assert!(matches!(
-            Target::parse("/live/a/"),
-            Target::Player("live/a")
-        ));
-        assert!(matches!(Target::parse("/live/a"), Target::Name("live/a")));
-        assert!(matches!(Target::parse("/live"), Target::Name("live")));
-        assert!(matches!(
-            Target::parse("/web/player.js"),
+            parse("/web/player.js"),
             Target::Asset("player.js")
         ));
         for path in [
@@ -420,7 +420,15 @@ mod tests {
             "/.hidden",
             "/live/../x.ts",
         ] {
-            assert!(matches!(Target::parse(path), Target::Unknown), "{path}");
+            assert!(matches!(parse(path), Target::Unknown), "{path}");
         }
+    }
+
+    #[test]
+    fn parameters() {
+        assert_eq!(parameter("a=1&b&c=", "a"), Some("1"));
+        assert_eq!(parameter("a=1&b&c=", "b"), Some(""));
+        assert_eq!(parameter("a=1&b&c=", "d"), None);
+        assert_eq!(parameter("", "a"), None);
     }
 }

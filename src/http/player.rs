@@ -14,22 +14,22 @@ use hyper::{Response, StatusCode};
 use super::body::ResponseBody;
 use super::response::{Cache, Responder, accepts_gzip};
 
-/// The page that plays the stream `name`. `path` is where it was asked for: with or without a slash at the end.
+/// The page that plays the stream `name`, asked for with or without a slash at the end of the path.
 pub(super) fn page(
     name: &str,
-    path: &str,
+    slash: bool,
     headers: &HeaderMap,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
     // Relative paths only, so that the server can stand behind a proxy under any prefix.
-    let slashes = path.trim_start_matches('/').matches('/').count();
-    let base = if path.ends_with('/') {
+    let depth = name.matches('/').count() + usize::from(slash);
+    let base = if slash {
         ""
     } else {
         name.rsplit('/').next().unwrap_or_default()
     };
     // Names are letters, digits and `-_.~/`: nothing to escape.
-    let html = fill(PLAYER, slashes)
+    let html = fill(PLAYER, depth)
         .replace("{name}", name)
         .replace("{base}", base);
     html_page(html, headers, respond)
@@ -51,14 +51,14 @@ pub(super) fn index(
 /// A file of the page, or its gzip form.
 pub(super) fn asset(
     file: &str,
-    query: Option<&str>,
+    query: &str,
     headers: &HeaderMap,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
     let Some(asset) = assets().iter().find(|asset| asset.name == file) else {
         return respond.error(StatusCode::NOT_FOUND, "the player page has no such file");
     };
-    let cache = if query.and_then(|query| query.strip_prefix("v=")) == Some(version()) {
+    let cache = if query.strip_prefix("v=") == Some(version()) {
         Cache::Immutable
     } else {
         Cache::Never
@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn page_leads_back_to_the_root() {
         assert!(fill("{root}web/x", 2).starts_with("../../web/x"));
-        for path in ["/live/a/", "/live/a"] {
-            let response = respond(|respond| page("live/a", path, &HeaderMap::new(), respond));
+        for slash in [true, false] {
+            let response = respond(|respond| page("live/a", slash, &HeaderMap::new(), respond));
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.headers()[header::CONTENT_TYPE], HTML);
         }
@@ -212,7 +212,7 @@ mod tests {
     fn assets_are_kept_only_under_their_version() {
         let get = |query| respond(|respond| asset("player.js", query, &gzip(), respond));
         let version = format!("v={}", version());
-        let kept = get(Some(version.as_str()));
+        let kept = get(version.as_str());
         assert!(
             kept.headers()[header::CACHE_CONTROL]
                 .to_str()
@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(kept.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(kept.headers()[header::VARY], "Accept-Encoding");
-        for query in [None, Some("v=0"), Some("")] {
+        for query in ["", "v=0", "v"] {
             assert_eq!(get(query).headers()[header::CACHE_CONTROL], "no-store");
         }
         let missing = respond(|respond| asset("../Cargo.toml", None, &gzip(), respond));
