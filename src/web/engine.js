@@ -37,6 +37,9 @@
   const STREAMING = { progressive: true, lowLatencyMode: false, liveSyncDurationCount: 3, liveMaxLatencyDurationCount: 12 };
   const PARTS = { liveSyncDuration: 0.1, liveMaxLatencyDuration: 12 };
 
+  /** Parts come one request after another, so their arrival is less even than that of a stream of bytes. */
+  const PARTS_MARGIN = 0.13;
+
   class Engine {
     /**
      * `callbacks.state(name, text)`: "waiting", "loading" or "playing". `callbacks.log(text)`: what happened, for people.
@@ -129,7 +132,7 @@
         if (hls.config.progressive || !details) return 0.05;
         return details.partTarget || details.targetduration;
       };
-      this.pilot = new LhlsPilot(video, lump, { log: this.callbacks.log });
+      this.pilot = new LhlsPilot(video, lump, { margin: streaming ? undefined : PARTS_MARGIN, log: this.callbacks.log });
       hls.on(Hls.Events.ERROR, (_, data) => {
         this.callbacks.log(`${data.fatal ? "fatal: " : ""}${data.details}${data.response ? ` ${data.response.code}` : ""}`);
         if (!data.fatal || run !== this.run) return;
