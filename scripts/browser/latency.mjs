@@ -1,7 +1,7 @@
 // Measures glass-to-glass latency in real browsers' players; scripts/latency calls it. See --help there.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
@@ -29,17 +29,23 @@ and prints how old it was. The players are unmodified and have their default set
   --url URL        an already running stream, http://HOST:PORT/APP/NAME, that shows the test signal; its key frames are as they are
   --json FILE      where the numbers go (target/latency.json)
   --pics FOLDER    where the plots go (pics), or none
+  --from FILE      measure nothing, draw the plots of these numbers
 `;
 
 const { values: options } = parseArgs({
   options: {
     players: { type: "string" }, modes: { type: "string" }, seconds: { type: "string", default: "30" }, loads: { type: "string", default: "1" },
     "warm-up": { type: "string", default: "5" }, url: { type: "string" }, json: { type: "string", default: join(root, "target/latency.json") },
-    pics: { type: "string", default: join(root, "pics") }, help: { type: "boolean" },
+    pics: { type: "string", default: join(root, "pics") }, from: { type: "string" }, help: { type: "boolean" },
   },
 });
 if (options.help) {
   console.log(HELP);
+  process.exit(0);
+}
+if (options.from) {
+  const { notes, modes, results, warmUp } = JSON.parse(readFileSync(options.from, "utf8"));
+  draw(results, modes, notes, warmUp);
   process.exit(0);
 }
 const pick = (list, known, what) => {
@@ -111,16 +117,9 @@ const notes = [
 console.log(`\n${notes.join("\n")}`);
 
 mkdirSync(dirname(options.json), { recursive: true });
-writeFileSync(options.json, JSON.stringify({ notes, machine, chromium, seconds, warmUp, results: results.map(({ latencies, ...rest }) => rest) }));
+writeFileSync(options.json, JSON.stringify({ notes, machine, chromium, seconds, warmUp, modes, results: results.map(({ latencies, ...rest }) => rest) }));
 console.log(`Numbers: ${options.json}`);
-if (options.pics !== "none") {
-  mkdirSync(options.pics, { recursive: true });
-  // A tenth of a second is finer than the plot.
-  const thin = results.map((result) => ({ ...result, loads: result.loads.map((load) => ({ ...load, series: thinned(load.series) })) }));
-  writeFileSync(join(options.pics, "latency-over-time.svg"), overTime(thin, modes, notes));
-  writeFileSync(join(options.pics, "latency-distribution.svg"), distribution(results, modes, notes));
-  console.log(`Plots: ${options.pics}/latency-over-time.svg, ${options.pics}/latency-distribution.svg`);
-}
+draw(results, modes, notes, warmUp);
 if (results.some((result) => !result.latencies.length)) process.exitCode = 1;
 
 function row(result, first) {
@@ -137,6 +136,20 @@ function row(result, first) {
     of("fatal").flat().length, ms(median(of("firstPicture"))), sum("dropped"), result.latencies.length,
     estimate ? `${(estimate / 1e6).toFixed(1)}Mb/s` : "–",
   ]);
+}
+
+function draw(results, modes, notes, warmUp) {
+  if (options.pics === "none") return;
+  mkdirSync(options.pics, { recursive: true });
+  const counted = results.map((result) => ({
+    ...result,
+    latencies: result.loads.flatMap((load) => load.series.filter(([at]) => at >= warmUp).map(([, latency]) => latency)).sort((a, b) => a - b),
+  }));
+  // A tenth of a second is finer than the plot.
+  const thin = results.map((result) => ({ ...result, loads: result.loads.map((load) => ({ ...load, series: thinned(load.series) })) }));
+  writeFileSync(join(options.pics, "latency-over-time.svg"), overTime(thin, modes, notes));
+  writeFileSync(join(options.pics, "latency-distribution.svg"), distribution(counted, modes, notes));
+  console.log(`Plots: ${options.pics}/latency-over-time.svg, ${options.pics}/latency-distribution.svg`);
 }
 
 function thinned(series) {

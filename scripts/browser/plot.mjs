@@ -6,7 +6,12 @@ const FONT = 'font-family="system-ui, DejaVu Sans, sans-serif"';
 
 const name = (player) => NAMES[player] ?? player;
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
-const text = (x, y, content, more = "") => `<text x="${x}" y="${y}" font-size="13" fill="#333" ${more}>${escape(content)}</text>`;
+const text = (x, y, content, more = "") => {
+  // An attribute may be given only once.
+  const size = more.includes("font-size") ? "" : ' font-size="13"';
+  const fill = more.includes("fill=") ? "" : ' fill="#333"';
+  return `<text x="${x}" y="${y}"${size}${fill} ${more}>${escape(content)}</text>`;
+};
 
 function document_(width, height, title, notes, body) {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" ${FONT}>
