@@ -23,7 +23,7 @@ const players = {
   async "hls.js"() {
     await load("/modules/hls.js/dist/hls.min.js");
     const hls = new Hls(config);
-    hls.on(Hls.Events.ERROR, (_, data) => probe.errors.push(`${data.fatal ? "fatal " : ""}${data.details}`));
+    hls.on(Hls.Events.ERROR, (_, data) => probe.errors.push(`${data.fatal ? "fatal " : ""}${data.details}${data.reason || data.error ? ` (${data.reason ?? data.error.message})` : ""}`));
     hls.loadSource(source);
     hls.attachMedia(video);
     video.play().catch(() => {});
