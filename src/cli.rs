@@ -53,6 +53,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What happens to a second publisher of a live stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnBusy {
+    /// It replaces the first; viewers see a reconnect.
+    Takeover,
+    /// It is told that the name is taken.
+    Refuse,
+}
+
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -157,6 +166,20 @@ pub struct ServeArgs {
         default_value = "30s"
     )]
     pub publish_timeout: Span,
+
+    /// How long a stream whose publisher has gone stays live for it to come back; its viewers wait, and go on where they were. A publisher
+    /// that says goodbye is waited for a third of this. Costs the stream's memory for as long [0s to 10m].
+    #[arg(
+        long,
+        env = "LHLS_RECONNECT_WINDOW",
+        value_name = "TIME",
+        default_value = "30s"
+    )]
+    pub reconnect_window: Span,
+
+    /// What happens to a second publisher of a live stream: it takes over, or it is refused.
+    #[arg(long, env = "LHLS_ON_BUSY", value_enum, default_value = "takeover")]
+    pub on_busy: OnBusy,
 
     /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
     #[arg(

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Now;
-use super::packager::{LONGEST_TARGET, PartPlan, Settings};
-use super::parts::BasePart;
+use super::packager::{LONGEST_TARGET, Settings};
+use super::parts::{BasePart, PartPlan};
 use super::segment::{Piece, Segment};
 use super::session::{self, Growing, Session, Start};
 use crate::media::{AccessUnit, Track};
@@ -252,6 +252,17 @@ impl Cutter {
         self.parts.clear();
         self.independent &= start.independent;
         Some((bits, duration))
+    }
+
+    /// The pending segment turns out to start at `pts`, as `start` says.
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start) {
+        self.start = start;
+        self.start_pts = pts;
+        self.last_key = pts;
+        self.independent &= start.independent;
+        if let Some(session) = &self.session {
+            session.restart(start);
+        }
     }
 
     /// Ends the session at `end`.

@@ -9,7 +9,9 @@
 //!
 //! No sockets, no runtime, no clock: the time comes in with each access unit.
 
+mod clock;
 mod cutter;
+mod gathering;
 pub mod names;
 pub mod output;
 pub mod packager;

@@ -57,6 +57,17 @@ impl Output {
         sessions.iter().find(|session| session.id() == id).cloned()
     }
 
+    /// The session with this TARGETDURATION; if there is none (any more), the newest.
+    ///
+    /// A name that a player knows from before a restart leads to a session too, though perhaps to a wider one: better than nothing.
+    pub fn session_of(&self, target_duration: u32) -> Option<Arc<Session>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let exact = sessions
+            .iter()
+            .rfind(|session| session.target_duration() == target_duration);
+        exact.or_else(|| sessions.last()).cloned()
+    }
+
     /// All sessions, newest last.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions

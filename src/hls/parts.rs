@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::segment::Segment;
+use crate::time::Ticks;
 
 /// A complete part.
 #[derive(Debug, Clone)]
@@ -112,6 +113,58 @@ impl PartList {
         {
             self.parts.pop_front();
         }
+    }
+}
+
+/// How long the base parts are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct PartPlan {
+    /// Pictures (or audio frames, without video) in a part.
+    pub(super) pictures: u32,
+    /// Usual time of one.
+    pub(super) picture: Ticks,
+    /// PART-TARGET: the time of a full part, rounded up to milliseconds, as publishers' times are.
+    pub(super) target: Duration,
+}
+
+impl PartPlan {
+    /// Parts of as many whole pictures as come closest to `duration`.
+    pub(super) fn new(picture: Ticks, duration: Duration) -> Self {
+        let picture = picture.max(Ticks::from_millis(1));
+        let pictures = (duration.as_secs_f64() / picture.as_seconds_f64())
+            .round()
+            .max(1.0) as u32;
+        let full = Ticks::new(picture.get() * i64::from(pictures));
+        // A tick less, so that 100.000 ms that arithmetic made 100.001 is not rounded up to 101.
+        let millis = (full.get() - 1).div_euclid(Ticks::PER_SECOND / 1000) + 1;
+        Self {
+            pictures,
+            picture,
+            target: Ticks::from_millis(millis).as_duration(),
+        }
+    }
+
+    /// Joins base parts of one picture each to parts of this plan; a key frame starts a new one.
+    pub(super) fn group(&self, single: &[BasePart]) -> Vec<BasePart> {
+        let mut parts: Vec<BasePart> = Vec::new();
+        let mut joined = 0;
+        for part in single {
+            match parts.last_mut() {
+                Some(last) if joined < self.pictures && !part.independent => {
+                    last.pieces.end = part.pieces.end
+                }
+                _ => {
+                    joined = 0;
+                    parts.push(part.clone());
+                }
+            }
+            joined += 1;
+            if let Some(last) = parts.last_mut() {
+                let full = Ticks::new(self.picture.get() * i64::from(joined));
+                last.duration = full.as_duration().min(self.target);
+            }
+        }
+        parts
     }
 }
 

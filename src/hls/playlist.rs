@@ -196,7 +196,10 @@ impl LowLatency {
                 self.discontinuity_sequence
             ),
         );
-        let growing = self.hint.as_ref().and(self.segments.len().checked_sub(1));
+        let growing = self
+            .hint
+            .as_ref()
+            .and_then(|_| self.segments.len().checked_sub(1));
         for (index, (segment, parts)) in self.segments.iter().enumerate() {
             let is_growing = Some(index) == growing;
             if is_growing && parts.is_empty() {
@@ -419,7 +422,7 @@ mod tests {
         let part = |n: u64| MediaPart {
             uri: format!("s-p1-{n}.ts"),
             duration: Duration::from_nanos(66_666_667),
-            independent: n % 3 == 0,
+            independent: n.is_multiple_of(3),
         };
         let mut playlist = LowLatency {
             target_duration: 1,

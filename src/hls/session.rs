@@ -342,6 +342,21 @@ impl Session {
         segment
     }
 
+    /// Corrects what was assumed of the segment that comes next: a new run starts it.
+    pub(super) fn restart(&self, start: Start) {
+        let mut window = self.write();
+        window.independent &= start.independent;
+        let growing = window.growing;
+        for (ahead, entry) in window.entries.range_mut(growing..).enumerate() {
+            if ahead == 0 {
+                entry.start = start;
+            } else {
+                entry.start.date = start.date + entry.duration * ahead as u32;
+            }
+        }
+        self.publish(window, None);
+    }
+
     /// Adds a complete base part of the growing segment, whose pieces have been appended.
     pub(super) fn add_part(&self, part: &BasePart) {
         let mut window = self.write();

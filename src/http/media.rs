@@ -9,6 +9,7 @@ use super::body::ResponseBody;
 use super::response::{Cache, Responder};
 use super::{Asked, Connection, parameter, playlist_response};
 use crate::hls::names::File;
+use crate::hls::output::Output;
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::{Segment, State};
 use crate::hls::session::{Directive, PartState, Session};
@@ -16,43 +17,85 @@ use crate::hls::session::{Directive, PartState, Session};
 /// A refusal: status, and what was wrong.
 type Refusal = (StatusCode, &'static str);
 
-/// Answers for a file of `session`.
+/// Answers for a file of a stream.
 pub(super) async fn answer(
-    session: &Session,
-    file: File,
+    output: &Output,
+    file: File<'_>,
     connection: &Connection,
     asked: Asked<'_>,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
+    match answer_or_refuse(output, file, connection, asked, respond).await {
+        Ok(response) => response,
+        Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
+        Err((status, text)) => respond.error(status, text),
+    }
+}
+
+async fn answer_or_refuse(
+    output: &Output,
+    file: File<'_>,
+    connection: &Connection,
+    asked: Asked<'_>,
+    respond: &Responder<'_>,
+) -> Result<Response<ResponseBody>, Refusal> {
     match file {
-        File::Media => {
-            session.touch(Instant::now());
-            playlist_response(&session.media(), asked.headers, respond)
+        File::Media(target_duration) => {
+            let playlist = playlist_session(output, target_duration)?.media();
+            Ok(playlist_response(&playlist, asked.headers, respond))
         }
-        File::Prefetch => {
-            session.touch(Instant::now());
-            playlist_response(&session.prefetch(), asked.headers, respond)
+        File::Prefetch(target_duration) => {
+            let playlist = playlist_session(output, target_duration)?.prefetch();
+            Ok(playlist_response(&playlist, asked.headers, respond))
         }
-        File::LowLatency(factor) => {
-            session.touch(Instant::now());
-            match low_latency(session, factor, asked.query).await {
-                Ok(rendered) => playlist_response(&rendered, asked.headers, respond),
-                Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
-                Err((status, text)) => respond.error(status, text),
+        File::LowLatency(factor, target_duration) => {
+            let session = playlist_session(output, target_duration)?;
+            let playlist = low_latency(&session, factor, asked.query).await?;
+            Ok(playlist_response(&playlist, asked.headers, respond))
+        }
+        File::Segment(id, sequence) => {
+            let segment = output
+                .session(id)
+                .and_then(|session| session.segment(sequence));
+            let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
+            if asked.wants_it_whole() {
+                let ended = || (segment.state() > State::Growing).then_some(());
+                // Not an error when it takes longer: then it is streamed like to anybody else.
+                let _ =
+                    tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
             }
+            Ok(serve_segment(segment, connection, asked, respond))
         }
-        File::Segment(sequence) => match session.segment(sequence) {
-            Some(segment) => serve_segment(segment, connection, asked, respond),
-            None => respond.error(
-                StatusCode::NOT_FOUND,
-                "no such segment: it has not been announced yet, or has been dropped from the ring",
-            ),
-        },
-        File::Part(factor, number) => match part(session, factor, number).await {
-            Ok(pieces) => respond.ranged(SEGMENT_TYPE, Cache::Immutable, pieces, asked.headers),
-            Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
-            Err((status, text)) => respond.error(status, text),
-        },
+        File::Part(id, factor, number) => {
+            let session = output.session(id).ok_or(UNKNOWN_PART)?;
+            let pieces = part(&session, factor, number).await?;
+            Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, pieces, asked.headers))
+        }
+    }
+}
+
+fn playlist_session(output: &Output, target_duration: u32) -> Result<Arc<Session>, Refusal> {
+    let session = output.session_of(target_duration);
+    let session = session.ok_or((
+        StatusCode::NOT_FOUND,
+        "no such playlist; start from playlist.m3u8",
+    ))?;
+    session.touch(Instant::now());
+    Ok(session)
+}
+
+impl Asked<'_> {
+    /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
+    ///
+    /// That is a script's XMLHttpRequest, which browsers mark (Fetch Metadata, `Sec-Fetch-Dest: empty`). Fed at the speed of the media it
+    /// would take the bit rate for the bandwidth and fall to the lowest rendition. `?stream` tells a script that does read along.
+    fn wants_it_whole(&self) -> bool {
+        let script = self
+            .headers
+            .get("sec-fetch-dest")
+            .is_some_and(|value| value == "empty");
+        (script || parameter(self.query, "hold").is_some())
+            && parameter(self.query, "stream").is_none()
     }
 }
 
@@ -82,19 +125,15 @@ fn serve_segment(
 
 /// The pieces of a part. The next one is waited for, until it is whole: no byte of a part may be sent before all of it can (6.2.6).
 async fn part(session: &Session, factor: usize, number: u64) -> Result<Vec<bytes::Bytes>, Refusal> {
-    const UNKNOWN: Refusal = (
-        StatusCode::NOT_FOUND,
-        "no such part: it is not the next one, or has been dropped from the ring",
-    );
-    let length = session.part_length(factor).ok_or(UNKNOWN)?;
-    let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
+    let length = session.part_length(factor).ok_or(UNKNOWN_PART)?;
+    let updates = session.low_latency_updates(length).ok_or(UNKNOWN_PART)?;
     let settled = updates.wait_for(|| match session.part(length, number) {
         PartState::Next => None,
         PartState::Complete(segment, pieces) => Some(Some(segment.pieces(pieces))),
         PartState::Unknown => Some(None),
     });
     let settled = tokio::time::timeout(block_limit(session), settled).await;
-    settled.map_err(|_| STALLED)?.ok_or(UNKNOWN)
+    settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)
 }
 
 /// The low-latency playlist, held back until it has what `_HLS_msn` and `_HLS_part` ask for (6.2.5.2).
@@ -147,10 +186,20 @@ fn block_limit(session: &Session) -> Duration {
     Duration::from_secs(session.target_duration().into()) * 3
 }
 
+const UNKNOWN_SEGMENT: Refusal = (
+    StatusCode::NOT_FOUND,
+    "no such segment: it has not been announced yet, or has been dropped from the ring",
+);
+const UNKNOWN_PART: Refusal = (
+    StatusCode::NOT_FOUND,
+    "no such part: it is not the next one, or has been dropped from the ring",
+);
 const STALLED: Refusal = (
     StatusCode::SERVICE_UNAVAILABLE,
     "the publisher has sent nothing for three target durations",
 );
+/// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
+const HOLD_LIMIT: Duration = Duration::from_secs(6);
 const SEGMENT_TYPE: &str = "video/mp2t";
 
 #[cfg(test)]

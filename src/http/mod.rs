@@ -3,9 +3,10 @@
 //! | path | what |
 //! |---|---|
 //! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
+//! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
 //! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
-//! | `/NAME/ID.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
+//! | `/NAME/media-2.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
 //! | `/NAME/` | the page that plays it; `/web/…` are its files |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
 //! | `/api/time` | the server's clock, for pages that measure latency |
@@ -22,7 +23,7 @@ mod response;
 mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -52,6 +53,7 @@ pub struct Service {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    started: Instant,
 }
 
 /// One viewer's connection, for as long as it lasts.
@@ -75,7 +77,7 @@ enum Target<'a> {
     /// The player page of a stream, asked for with or without a slash at the end.
     Page(&'a str, bool),
     Multivariant(&'a str, Form),
-    File(&'a str, &'a str, File),
+    File(&'a str, File<'a>),
     Unknown,
 }
 
@@ -101,6 +103,7 @@ impl Service {
             registry,
             metrics,
             settings,
+            started: Instant::now(),
         }
     }
 
@@ -172,22 +175,17 @@ impl Service {
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
             }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
-            Target::Multivariant(name, form) => match self.registry.find(name) {
+            Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {
                 Some(stream) => multivariant(&stream, form, asked, respond).await,
                 None => unknown_stream(respond),
             },
-            Target::File(name, id, file) => match self.registry.find(name) {
+            Target::File(name, file) => match self.find_or_await_return(name, file).await {
                 Some(stream) => {
                     connection.plays(&stream);
-                    match stream.output().session(id) {
-                        Some(session) => {
-                            media::answer(&session, file, connection, asked, respond).await
-                        }
-                        None => respond.error(
-                            StatusCode::NOT_FOUND,
-                            "no such playlist; start from playlist.m3u8",
-                        ),
-                    }
+                    media::answer(stream.output(), file, connection, asked, respond).await
+                }
+                None if self.just_started() && file.is_playlist() => {
+                    respond.retry_later("the server has just started and waits for the publisher")
                 }
                 None => unknown_stream(respond),
             },
@@ -196,6 +194,41 @@ impl Service {
                 "nothing is here; a stream is at /APP/NAME/playlist.m3u8, its player page at /APP/NAME/",
             ),
         }
+    }
+
+    /// The stream, waited for if `?wait=SECONDS` asks for that.
+    async fn find_or_wait(&self, name: &str, query: &str) -> Option<Arc<Stream>> {
+        let seconds: u64 = parameter(query, "wait")
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(0);
+        if seconds == 0 {
+            return self.registry.find(name);
+        }
+        let wait = Duration::from_secs(seconds).min(LONGEST_WAIT);
+        tokio::time::timeout(wait, self.registry.wait_for(name))
+            .await
+            .ok()
+    }
+
+    /// The stream, waited for if the server has just started and this is a media playlist: whoever has its name was watching before the
+    /// restart, and players give up at a 404.
+    async fn find_or_await_return(&self, name: &str, file: File<'_>) -> Option<Arc<Stream>> {
+        let stream = self.registry.find(name);
+        if stream.is_some() || !file.is_playlist() || !self.just_started() {
+            return stream;
+        }
+        let playable = async {
+            let stream = self.registry.wait_for(name).await;
+            let output = stream.output();
+            let ready = || (output.multivariant().is_some() || output.ended()).then_some(());
+            output.updates().wait_for(ready).await;
+            Arc::clone(&stream)
+        };
+        tokio::time::timeout(RETURN_WAIT, playable).await.ok()
+    }
+
+    fn just_started(&self) -> bool {
+        self.started.elapsed() < RESTART_GRACE
     }
 
     /// Brings the gauges that are counted only when asked for up to date.
@@ -258,8 +291,7 @@ impl<'a> Target<'a> {
                     .map(Duration::from_millis);
                 Self::Multivariant(name, Form::LowLatency(wanted))
             }
-            _ => names::parse(file)
-                .map_or_else(|| Self::page(path), |(id, file)| Self::File(name, id, file)),
+            _ => names::parse(file).map_or_else(|| Self::page(path), |file| Self::File(name, file)),
         }
     }
 
@@ -278,10 +310,10 @@ impl<'a> Target<'a> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Multivariant(..) => "multivariant",
-            Self::File(_, _, File::Media | File::Prefetch) => "media",
-            Self::File(_, _, File::LowLatency(_)) => "media_low_latency",
-            Self::File(_, _, File::Segment(_)) => "segment",
-            Self::File(_, _, File::Part(..)) => "part",
+            Self::File(_, File::Media(_) | File::Prefetch(_)) => "media",
+            Self::File(_, File::LowLatency(..)) => "media_low_latency",
+            Self::File(_, File::Segment(..)) => "segment",
+            Self::File(_, File::Part(..)) => "part",
             Self::Page(..) | Self::Asset(_) => "page",
             Self::Index
             | Self::Streams
@@ -367,6 +399,12 @@ fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
 
 /// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
 const START_WAIT: Duration = Duration::from_secs(15);
+/// How long after its start the server waits for publishers to come back, rather than to say that there is no such stream.
+const RESTART_GRACE: Duration = Duration::from_secs(60);
+/// Players wait ten seconds for the first byte of a media playlist.
+const RETURN_WAIT: Duration = Duration::from_secs(8);
+/// Proxies cut off requests that are not answered within a minute, or half of one.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// A stream name, a slash and a file name, with room.
 const MAX_PATH: usize = 1024;
 
@@ -390,12 +428,12 @@ mod tests {
             matches!(parse("/live/a/ll.m3u8"), Target::Multivariant("live/a", Form::LowLatency(w)) if w == wanted)
         );
         assert!(matches!(
-            parse("/live/a/x1.m3u8"),
-            Target::File("live/a", "x1", File::Media)
+            parse("/live/a/media-1.m3u8"),
+            Target::File("live/a", File::Media(1))
         ));
         assert!(matches!(
             parse("/live/a/x1-7.ts"),
-            Target::File("live/a", "x1", File::Segment(7))
+            Target::File("live/a", File::Segment("x1", 7))
         ));
         for (path, name, slash) in [
             ("/live/a/", "live/a", true),
