@@ -233,11 +233,16 @@
     }
   }
 
-  /** hls.js collects 128 KiB before it hands anything on, which is most of a second; this hands on what comes when it comes. */
+  /**
+   * hls.js collects 128 KiB before it hands anything on, which is most of a second; this hands on what comes when it comes. The server
+   * holds a growing segment back from scripts, which mostly can do nothing with a part of it, unless they ask for a stream.
+   */
   function streamingLoader(Base) {
     return class extends Base {
       load(context, config, callbacks) {
-        super.load(context, { ...config, highWaterMark: 0 }, callbacks);
+        const url = new URL(context.url, location.href);
+        url.searchParams.set("stream", "1");
+        super.load({ ...context, url: url.href }, { ...config, highWaterMark: 0 }, callbacks);
       }
     };
   }

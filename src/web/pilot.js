@@ -93,7 +93,7 @@
       this.low = low;
       const settled = now - this.since >= Math.max(400, 1100 * this.lump());
       const excess = low - this.margin;
-      if (this.margin > this.marginMin && now - (this.lastStall ?? 0) > 60_000) {
+      if (this.margin > this.marginMin && now - (this.lastStall ?? 0) > 20_000) {
         this.margin = Math.max(this.marginMin, this.margin - 0.0002);
       }
       if (!settled) return;
