@@ -24,8 +24,10 @@ pub(super) enum Cut {
     No,
     /// At a key frame.
     Key,
-    /// Inside a group of pictures, because TARGETDURATION or the memory bound would be exceeded.
+    /// Inside a group of pictures, because TARGETDURATION would be exceeded.
     Forced,
+    /// Inside a group of pictures, because the segment has become too heavy.
+    Heavy,
     /// In front of it media is missing, more than the segment may last.
     Gap,
 }
@@ -228,10 +230,13 @@ impl Cutter {
             }
         }
         let next = elapsed + interval + interval;
-        if next > self.limit || self.segment.size() > settings.retain_bytes / 4 {
-            return if unit.key { Cut::Key } else { Cut::Forced };
+        let heavy = self.segment.size() > settings.retain_bytes / 4;
+        match (next > self.limit, heavy) {
+            (false, false) => Cut::No,
+            _ if unit.key => Cut::Key,
+            (true, _) => Cut::Forced,
+            (false, true) => Cut::Heavy,
         }
-        Cut::No
     }
 
     /// Ends the segment at `end` and starts the next at `start_pts`. What the ended one weighed, bits, and lasted.
@@ -240,12 +245,13 @@ impl Cutter {
         end: Ticks,
         start_pts: Ticks,
         start: Start,
+        now: Now,
     ) -> Option<(u64, Duration)> {
         let duration = (end - self.start_pts).as_duration();
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
         self.finished_time += duration;
-        self.segment = self.session.as_ref()?.roll(duration, start)?;
+        self.segment = self.session.as_ref()?.roll(duration, start, now.instant)?;
         self.start = start;
         self.start_pts = start_pts;
         self.key_piece = 0;
@@ -255,20 +261,20 @@ impl Cutter {
     }
 
     /// The pending segment turns out to start at `pts`, as `start` says.
-    pub(super) fn restart(&mut self, pts: Ticks, start: Start) {
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start, now: Now) {
         self.start = start;
         self.start_pts = pts;
         self.last_key = pts;
         self.independent &= start.independent;
         if let Some(session) = &self.session {
-            session.restart(start);
+            session.restart(start, now.instant);
         }
     }
 
     /// Ends the session at `end`.
-    pub(super) fn end(&self, end: Ticks) {
+    pub(super) fn end(&self, end: Ticks, now: Now) {
         if let Some(session) = &self.session {
-            session.end((end - self.start_pts).as_duration());
+            session.end((end - self.start_pts).as_duration(), now.instant);
         }
     }
 }
