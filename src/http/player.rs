@@ -224,7 +224,7 @@ mod tests {
         for query in ["", "v=0", "v"] {
             assert_eq!(get(query).headers()[header::CACHE_CONTROL], "no-store");
         }
-        let missing = respond(|respond| asset("../Cargo.toml", None, &gzip(), respond));
+        let missing = respond(|respond| asset("../Cargo.toml", "", &gzip(), respond));
         assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     }
 
