@@ -24,7 +24,9 @@ async fn paths_that_lead_nowhere() {
         "/LIVE/BYSTANDER/playlist.m3u8",
         "//",
         "/%",
-        "/live/bystander/",
+        "/live/../",
+        "/live/bystander//",
+        "/live/nobody",
         &long,
     ] {
         let response = get(http, path).await;

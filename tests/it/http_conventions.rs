@@ -303,7 +303,9 @@ async fn the_list_of_streams_is_for_people_and_for_programmes() {
         page.header("content-type"),
         Some("text/html; charset=utf-8")
     );
-    assert!(page.text().contains("href=\"/live/a/playlist.m3u8\""));
+    // Relative, for servers that stand behind a proxy under a prefix.
+    assert!(page.text().contains("href=\"live/a/\""));
+    assert!(page.text().contains("href=\"live/a/playlist.m3u8\""));
     let by_accept = request(http, "GET", "/", &["Accept: application/json"]).await;
     let by_path = get(http, "/api/streams").await;
     for list in [by_accept, by_path] {
@@ -316,6 +318,41 @@ async fn the_list_of_streams_is_for_people_and_for_programmes() {
         );
         assert!(text.contains("\"resolution\":\"320x180\""), "{text}");
     }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_player_page_brings_all_it_needs() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    // With the slash also before the stream is live, since the page waits; without it only for a stream that is there.
+    for (path, root) in [
+        ("/live/a/", "../../"),
+        ("/live/a", "../"),
+        ("/live/later/", "../../"),
+    ] {
+        let page = get(http, path).await;
+        assert_eq!(page.status(), 200, "{path}");
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
+        let text = page.text();
+        let files: Vec<&str> = text
+            .split('"')
+            .filter_map(|value| value.strip_prefix(&format!("{root}web/")))
+            .collect();
+        assert!(files.len() > 5, "{text}");
+        for file in files {
+            let response = get(http, &format!("/web/{file}")).await;
+            assert_eq!(response.status(), 200, "{file}");
+            let kept = response.header("cache-control").unwrap();
+            assert!(kept.contains("immutable"), "{file}: {kept}");
+        }
+    }
+    let clock = get(http, "/api/time").await;
+    assert_eq!(clock.header("cache-control"), Some("no-store"));
+    assert!(clock.text().starts_with("{\"unix_ms\":1"));
     live.finish().await;
 }
 
