@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream};
@@ -20,15 +19,22 @@ use crate::wire::loopback;
 struct Peer {
     socket: TcpStream,
     request: Vec<u8>,
-    /// The segment that is being sent and how many of the bytes of the newest piece, framing included, are still unsent.
+    /// The segment that it reads.
     segment: Option<u64>,
-    behind: Option<(Arc<Piece>, usize)>,
+    /// The piece of it that comes next, and how much of that has been sent, framing included.
+    cursor: (usize, usize),
 }
 
 /// A piece with its framing as an HTTP chunk.
 struct Piece {
     size: String,
     bytes: Vec<u8>,
+}
+
+/// The segment that grows.
+struct Growing {
+    number: u64,
+    pieces: Vec<Piece>,
 }
 
 /// Serves until the process is ended.
@@ -41,22 +47,26 @@ pub fn serve(address: SocketAddr, signal: &Signal) -> anyhow::Result<()> {
     let mut peers: HashMap<Token, Peer> = HashMap::new();
     let mut next_token = 1;
     let start = Instant::now();
-    let options = signal.options();
+    let mut growing = Growing {
+        number: 1000,
+        pieces: Vec::new(),
+    };
     let mut picture = 0;
     loop {
         let due = start + signal.picture_time(picture);
         let patience = due.saturating_duration_since(Instant::now());
         if patience.is_zero() {
-            if picture.is_multiple_of(options.gop) {
-                end_segment(&mut peers);
+            if picture > 0 && picture.is_multiple_of(signal.options().gop) {
+                peers.retain(|_, peer| end_segment(peer, &growing).is_ok());
+                growing.number += 1;
+                growing.pieces.clear();
             }
-            let piece = Arc::new(piece(signal, picture));
-            peers.retain(|_, peer| peer.segment.is_none() || send(peer, &piece).is_ok());
+            growing.pieces.push(piece(signal, picture));
+            peers.retain(|_, peer| send(peer, &growing).is_ok());
             picture += 1;
             continue;
         }
         poll.poll(&mut events, Some(patience))?;
-        let current = u64::from(picture.saturating_sub(1) / options.gop);
         for event in &events {
             if event.token() == LISTENER {
                 while let Ok((mut socket, _)) = listener.accept() {
@@ -69,12 +79,12 @@ pub fn serve(address: SocketAddr, signal: &Signal) -> anyhow::Result<()> {
                         socket,
                         request: Vec::new(),
                         segment: None,
-                        behind: None,
+                        cursor: (0, 0),
                     };
                     peers.insert(token, peer);
                 }
             } else if let Some(peer) = peers.get_mut(&event.token())
-                && (catch_up(peer).is_err() || answer(peer, current).is_err())
+                && (answer(peer, &growing).is_err() || send(peer, &growing).is_err())
             {
                 peers.remove(&event.token());
             }
@@ -83,7 +93,7 @@ pub fn serve(address: SocketAddr, signal: &Signal) -> anyhow::Result<()> {
 }
 
 /// Reads requests and answers them: playlists that lead to the current segment, segments with their heads.
-fn answer(peer: &mut Peer, current: u64) -> io::Result<()> {
+fn answer(peer: &mut Peer, growing: &Growing) -> io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
         match peer.socket.read(&mut buffer) {
@@ -98,14 +108,19 @@ fn answer(peer: &mut Peer, current: u64) -> io::Result<()> {
     }
     let request = String::from_utf8_lossy(&std::mem::take(&mut peer.request)).into_owned();
     let path = request.split(' ').nth(1).unwrap_or_default();
-    if path.ends_with(".ts") {
-        peer.segment = Some(current);
+    let number = path
+        .strip_suffix(".ts")
+        .and_then(|path| path.rsplit('-').next())
+        .and_then(|number| number.parse().ok());
+    if let Some(number) = number {
+        peer.segment = Some(growing.number.max(number));
+        peer.cursor = (0, 0);
         return all(&mut peer.socket, SEGMENT_HEAD.as_bytes());
     }
     let text = if path.ends_with("playlist.m3u8") {
         "#EXTM3U\nmedia.m3u8\n".to_owned()
     } else {
-        format!("#EXTM3U\nbare-{current}.ts\n")
+        format!("#EXTM3U\nbare-{}.ts\n", growing.number)
     };
     let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}",
@@ -114,37 +129,35 @@ fn answer(peer: &mut Peer, current: u64) -> io::Result<()> {
     all(&mut peer.socket, response.as_bytes())
 }
 
-fn end_segment(peers: &mut HashMap<Token, Peer>) {
-    peers.retain(|_, peer| match (&peer.behind, peer.segment.take()) {
-        // Too slow to be told properly; the limit of what this is for.
-        (Some(_), _) => false,
-        (None, Some(_)) => all(&mut peer.socket, b"0\r\n\r\n").is_ok(),
-        (None, None) => true,
-    });
-}
-
-fn send(peer: &mut Peer, piece: &Arc<Piece>) -> io::Result<()> {
-    if peer.behind.is_some() {
-        catch_up(peer)?;
-        if peer.behind.is_some() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+/// The end of a segment; whoever has not got it all by now is too slow for what this is for.
+fn end_segment(peer: &mut Peer, growing: &Growing) -> io::Result<()> {
+    if peer.segment != Some(growing.number) {
+        return Ok(());
     }
-    peer.behind = Some((Arc::clone(piece), piece.len()));
-    catch_up(peer)
+    send(peer, growing)?;
+    peer.segment = None;
+    if peer.cursor.0 < growing.pieces.len() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    all(&mut peer.socket, b"0\r\n\r\n")
 }
 
-/// Sends what is left of the newest piece, as far as the socket takes it.
-fn catch_up(peer: &mut Peer) -> io::Result<()> {
-    while let Some((piece, unsent)) = &mut peer.behind {
+/// Sends what is there, as far as the socket takes it.
+fn send(peer: &mut Peer, growing: &Growing) -> io::Result<()> {
+    if peer.segment != Some(growing.number) {
+        return Ok(());
+    }
+    while let Some(piece) = growing.pieces.get(peer.cursor.0) {
         let mut slices = piece.slices();
         let mut rest = &mut slices[..];
-        IoSlice::advance_slices(&mut rest, piece.len() - *unsent);
+        IoSlice::advance_slices(&mut rest, peer.cursor.1);
         match peer.socket.write_vectored(rest) {
-            Ok(count) if count == *unsent => peer.behind = None,
-            Ok(count) => *unsent -= count,
+            Ok(count) => peer.cursor.1 += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
+        }
+        if peer.cursor.1 == piece.len() {
+            peer.cursor = (peer.cursor.0 + 1, 0);
         }
     }
     Ok(())

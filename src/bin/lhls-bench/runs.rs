@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::publish::{Publisher, Sent};
 use crate::signal::{self, Signal};
-use crate::stats::{Histogram, Json, Usage};
+use crate::stats::{Histogram, Json, Machine, Usage};
 use crate::view::{Listed, Seen, Viewer};
 use crate::wire::Connection;
 
@@ -45,6 +45,8 @@ pub struct Following {
     /// Cores used by the server and by the generator.
     pub server_cores: f64,
     pub own_cores: f64,
+    /// Cores that something else had meanwhile: what to distrust a result for.
+    pub foreign_cores: f64,
     pub resident: u64,
 }
 
@@ -99,11 +101,14 @@ pub async fn following(
     *sent.lateness.lock().unwrap_or_else(PoisonError::into_inner) = Histogram::default();
     let errors_before = seen.errors.load(Ordering::Relaxed);
     let (server_before, own_before, begun) = (target.usage(), Usage::own(), Instant::now());
+    let machine_before = Machine::read();
     seen.from.store(signal::now(), Ordering::Relaxed);
     sleep(plan.duration).await;
     seen.until.store(signal::now(), Ordering::Relaxed);
     let elapsed = begun.elapsed().as_secs_f64();
     let (server_after, own_after) = (target.usage(), Usage::own());
+    let known = server_after.cpu.saturating_sub(server_before.cpu) + own_after.cpu - own_before.cpu;
+    let foreign = Machine::read().disturbance(machine_before, known);
     let rate = |after: u64, before: u64| (after - before) as f64 / elapsed;
     let in_rate = rate(sent.bytes.load(Ordering::Relaxed), sent_before);
     let out_rate = rate(seen.bytes.load(Ordering::Relaxed), seen_before);
@@ -123,6 +128,7 @@ pub async fn following(
         in_rate,
         server_cores: (server_after.cpu.saturating_sub(server_before.cpu)).as_secs_f64() / elapsed,
         own_cores: (own_after.cpu - own_before.cpu).as_secs_f64() / elapsed,
+        foreign_cores: foreign.as_secs_f64() / elapsed,
         resident: server_after.resident,
     };
     drop((viewers, publishers));
@@ -136,7 +142,7 @@ impl Following {
     pub fn line(&self) -> String {
         format!(
             "{:>5} viewers of {:>3} streams: p50 {:>7.2} ms, p99 {:>7.2}, p99.9 {:>7.2}, max {:>7.2}; stalls {}, lost {}, errors {}; \
-             in {:>6.1} Mb/s, out {:>7.1} Mb/s; server {:>5.1} %, generator {:>5.1} %; late p99 {:.2} ms",
+             in {:>6.1} Mb/s, out {:>7.1} Mb/s; server {:>5.1} %, generator {:>5.1} % (late p99 {:.2} ms), others {:.0} %",
             self.playing,
             self.publishers,
             self.latency.percentile(0.5),
@@ -151,6 +157,7 @@ impl Following {
             self.server_cores * 100.0,
             self.own_cores * 100.0,
             self.lateness.percentile(0.99),
+            self.foreign_cores * 100.0,
         )
     }
 
@@ -173,6 +180,7 @@ impl Following {
             ("out_bytes_per_second", self.out_rate.into()),
             ("server_cores", self.server_cores.into()),
             ("generator_cores", self.own_cores.into()),
+            ("foreign_cores", self.foreign_cores.into()),
             ("server_resident_bytes", self.resident.into()),
         ])
     }
@@ -186,6 +194,8 @@ pub struct Fetching {
     pub bytes_per_second: f64,
     pub server_cores: f64,
     pub own_cores: f64,
+    /// Cores that something else had meanwhile.
+    pub foreign_cores: f64,
 }
 
 /// Fetches `path` on so many keep-alive connections as fast as the server answers.
@@ -207,6 +217,7 @@ pub async fn fetching(
         open.push(connection);
     }
     let (server_before, own_before, begun) = (usage(), Usage::own(), Instant::now());
+    let machine_before = Machine::read();
     let until = begun + duration;
     let tasks: Vec<_> = open
         .into_iter()
@@ -233,15 +244,18 @@ pub async fn fetching(
         bytes += more_bytes;
     }
     let elapsed = begun.elapsed().as_secs_f64();
-    let cores = |after: Duration, before: Duration| after.saturating_sub(before).as_secs_f64() / elapsed;
+    let own = Usage::own().cpu - own_before.cpu;
+    let server = usage()
+        .zip(server_before)
+        .map_or(Duration::ZERO, |(after, before)| after.cpu.saturating_sub(before.cpu));
+    let foreign = Machine::read().disturbance(machine_before, own + server);
     Ok(Fetching {
         connections,
         requests_per_second: requests as f64 / elapsed,
         bytes_per_second: bytes as f64 / elapsed,
-        server_cores: usage()
-            .zip(server_before)
-            .map_or(f64::NAN, |(after, before)| cores(after.cpu, before.cpu)),
-        own_cores: cores(Usage::own().cpu, own_before.cpu),
+        server_cores: server.as_secs_f64() / elapsed,
+        own_cores: own.as_secs_f64() / elapsed,
+        foreign_cores: foreign.as_secs_f64() / elapsed,
     })
 }
 
@@ -249,13 +263,14 @@ impl Fetching {
     /// For the table.
     pub fn line(&self) -> String {
         format!(
-            "{:>4} connections: {:>7.0} requests/s, {:>5.2} GB/s; server {:>5.1} % ({:.2} GB/s per core), generator {:>5.1} %",
+            "{:>4} connections: {:>7.0} requests/s, {:>5.2} GB/s; server {:>5.1} % ({:.2} GB/s per core), generator {:>5.1} %, others {:.0} %",
             self.connections,
             self.requests_per_second,
             self.bytes_per_second / 1e9,
             self.server_cores * 100.0,
             self.bytes_per_second / 1e9 / self.server_cores,
             self.own_cores * 100.0,
+            self.foreign_cores * 100.0,
         )
     }
 
@@ -267,6 +282,7 @@ impl Fetching {
             ("bytes_per_second", self.bytes_per_second.into()),
             ("server_cores", self.server_cores.into()),
             ("generator_cores", self.own_cores.into()),
+            ("foreign_cores", self.foreign_cores.into()),
         ])
     }
 }

@@ -122,6 +122,43 @@ impl Usage {
     }
 }
 
+/// How busy the whole machine is.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    busy: Duration,
+    stolen: Duration,
+}
+
+impl Machine {
+    /// So far, all cores together.
+    pub fn read() -> Self {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let time = |fields: &[usize]| {
+            let sum: u64 = fields.iter().filter_map(|&at| ticks.get(at)).sum();
+            Duration::from_millis(sum * 10)
+        };
+        Self {
+            // user, nice, system, irq, softirq
+            busy: time(&[0, 1, 2, 5, 6]),
+            stolen: time(&[7]),
+        }
+    }
+
+    /// Processor time that processes other than `known` of it have had since `before`, or that the host has kept for itself.
+    pub fn disturbance(self, before: Self, known: Duration) -> Duration {
+        (self.busy.saturating_sub(before.busy)).saturating_sub(known)
+            + self.stolen.saturating_sub(before.stolen)
+    }
+}
+
 /// What was measured: names and numbers, and lists of them.
 #[derive(Debug, Clone)]
 pub enum Json {

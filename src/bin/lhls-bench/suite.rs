@@ -14,7 +14,7 @@ use crate::plot::{self, Curve};
 use crate::publish::Sent;
 use crate::runs::{self, Fetching, Following, Plan, Target, median};
 use crate::signal::{self, Signal};
-use crate::stats::Json;
+use crate::stats::{self, Json};
 use crate::wire::Connection;
 
 /// What the suite is told.
@@ -59,6 +59,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     if options.wants("idle") {
         heading("at rest: one live stream of 1.5 Mb/s, nobody watches");
         let (_server, target) = lhls(options, &[])?;
+        quiet().await;
         let result = runs::following(&target, &stream(1_500_000), plan).await?;
         println!("{}", result.line());
         results.push(("idle", result.json()));
@@ -128,7 +129,8 @@ async fn fan_out(options: &Options, plan: Plan) -> anyhow::Result<Json> {
             } else {
                 lhls(options, &[])?
             };
-            let result = runs::following(&target, &signal, Plan { viewers, ..plan }).await?;
+            quiet().await;
+        let result = runs::following(&target, &signal, Plan { viewers, ..plan }).await?;
             println!("{}", result.line());
             results.push(result);
         }
@@ -160,6 +162,7 @@ async fn publishers(options: &Options, plan: Plan) -> anyhow::Result<Json> {
             viewers: publishers / 10,
             ..plan
         };
+        quiet().await;
         let result = runs::following(&target, &stream(bit_rate), plan).await?;
         println!("{:.1} Mb/s each: {}", f64::from(bit_rate) / 1e6, result.line());
         list.push(result.json());
@@ -186,6 +189,7 @@ async fn finished(options: &Options) -> anyhow::Result<Json> {
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..rounds {
+        quiet().await;
         let fetch = async |http, path: &str, pid| {
             runs::fetching(http, path, 50, Duration::from_secs(seconds), Some(pid)).await
         };
@@ -235,6 +239,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Waits, up to half a minute, for the rest of the machine to be quiet.
+async fn quiet() {
+    for _ in 0..30 {
+        let (own, before) = (stats::Usage::own(), stats::Machine::read());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let known = stats::Usage::own().cpu - own.cpu;
+        if stats::Machine::read().disturbance(before, known) < Duration::from_millis(100) {
+            return;
+        }
     }
 }
 
