@@ -53,6 +53,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What happens to a second publisher of a live stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnBusy {
+    /// It replaces the first; viewers see a reconnect.
+    Takeover,
+    /// It is told that the name is taken.
+    Refuse,
+}
+
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -84,6 +93,17 @@ pub struct ServeArgs {
         default_value = "1s"
     )]
     pub segment_duration: Span,
+
+    /// Length of an LL-HLS part, rounded to whole pictures. Latency in hls.js is about twice this plus 0.25 s; it must be at least
+    /// twice the viewers' round trip, and each viewer makes two requests a part. Longer ones are on offer too, by `ll.m3u8?pt=MS`
+    /// [20ms to 1s].
+    #[arg(
+        long,
+        env = "LHLS_PART_DURATION",
+        value_name = "TIME",
+        default_value = "67ms"
+    )]
+    pub part_duration: Span,
 
     /// EXT-X-TARGETDURATION in whole seconds. By default it is learnt from the first group of pictures, which the first viewer
     /// waits for; a value given here spares that wait, but must not be less than the encoder's key frame interval [1 to 12].
@@ -146,6 +166,20 @@ pub struct ServeArgs {
         default_value = "30s"
     )]
     pub publish_timeout: Span,
+
+    /// How long a stream whose publisher has gone stays live for it to come back; its viewers wait, and go on where they were. A publisher
+    /// that says goodbye is waited for a third of this. Costs the stream's memory for as long [0s to 10m].
+    #[arg(
+        long,
+        env = "LHLS_RECONNECT_WINDOW",
+        value_name = "TIME",
+        default_value = "30s"
+    )]
+    pub reconnect_window: Span,
+
+    /// What happens to a second publisher of a live stream: it takes over, or it is refused.
+    #[arg(long, env = "LHLS_ON_BUSY", value_enum, default_value = "takeover")]
+    pub on_busy: OnBusy,
 
     /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
     #[arg(

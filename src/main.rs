@@ -6,6 +6,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
 use lhls::server::Server;
@@ -16,7 +17,17 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to standard output; a bare `lhls` gets the help as well.
+        Err(error)
+            if !error.use_stderr()
+                || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            error.exit()
+        }
+        Err(error) => return usage_error(&anyhow::anyhow!(one_line(&error.to_string()))),
+    };
     if let Err(error) = set_up_logs(&cli) {
         return usage_error(&error);
     }
@@ -106,6 +117,21 @@ fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// What clap says in several paragraphs, less the usage: what is wrong, and its tip if it has one.
+fn one_line(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    });
+    let wanted = paragraphs.filter(|paragraph| {
+        !paragraph.is_empty()
+            && !paragraph.starts_with("Usage:")
+            && !paragraph.starts_with("For more information")
+    });
+    let line = wanted.collect::<Vec<_>>().join("; ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 /// One line that says what was wrong, and the exit code for it.

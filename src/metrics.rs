@@ -34,6 +34,10 @@ pub struct Metrics {
     pub publishers: Gauge,
     /// Publishes that were accepted.
     pub publishes: Counter,
+    /// Publishes that continued a stream after an outage.
+    pub reconnects: Counter,
+    /// Publishes that replaced another publisher.
+    pub takeovers: Counter,
     /// RTMP connections that ended in an error or a refusal, by reason.
     pub rtmp_rejects: Family<Reason, Counter>,
     /// Open RTMP connections.
@@ -77,6 +81,8 @@ impl Metrics {
             registry: Registry::with_prefix("lhls"),
             publishers: Gauge::default(),
             publishes: Counter::default(),
+            reconnects: Counter::default(),
+            takeovers: Counter::default(),
             rtmp_rejects: Family::default(),
             rtmp_connections: Gauge::default(),
             rtmp_bytes: Counter::default(),
@@ -120,6 +126,16 @@ impl Metrics {
             self.publishers.clone(),
         );
         registry.register("publishes", "Publishes accepted", self.publishes.clone());
+        registry.register(
+            "reconnects",
+            "Publishes that continued a stream",
+            self.reconnects.clone(),
+        );
+        registry.register(
+            "takeovers",
+            "Publishes that replaced another publisher",
+            self.takeovers.clone(),
+        );
         registry.register(
             "rtmp_rejects",
             "RTMP connections refused or broken off",

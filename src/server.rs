@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::hls::Now;
 use crate::metrics::Metrics;
 use crate::stream::registry::Registry;
 use crate::{http, net, rtmp};
@@ -51,7 +52,7 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, Error> {
         let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
         let http = listen(config.http_listen, "http-listen")?;
-        let registry = Arc::new(Registry::new(config.packager.clone(), config.max_streams));
+        let registry = Arc::new(Registry::new(config.streams.clone()));
         Ok(Self {
             config,
             rtmp,
@@ -115,14 +116,14 @@ impl Server {
             publishers.clone(),
             shutdown.clone(),
         ));
-        let linger = config.packager.retain;
+        let linger = config.streams.packager.retain;
         let reaper = {
             let registry = Arc::clone(&registry);
             tokio::spawn(async move {
                 let mut ticks = tokio::time::interval(Duration::from_secs(1));
                 loop {
                     ticks.tick().await;
-                    registry.reap(linger, Instant::now());
+                    registry.age(linger, Now::read());
                 }
             })
         };
@@ -134,6 +135,7 @@ impl Server {
         let publishers_done = tokio::time::timeout_at(deadline, publishers.wait())
             .await
             .is_ok();
+        registry.end_all(Now::read());
         // The streams have ended by now; whoever is reading gets the rest and is not kept alive.
         viewers_shutdown.cancel();
         viewers.close();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
-use crate::cli::ServeArgs;
-use crate::{hls, http, rtmp};
+use crate::cli::{OnBusy, ServeArgs};
+use crate::{hls, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +47,12 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// Where viewers connect.
     pub http_listen: SocketAddr,
-    /// How segments are made and kept.
-    pub packager: hls::packager::Settings,
+    /// The streams.
+    pub streams: stream::registry::Policy,
     /// The RTMP side.
     pub rtmp: rtmp::listener::Settings,
     /// The HTTP side.
     pub http: http::Settings,
-    /// Streams at the same time.
-    pub max_streams: usize,
     /// How long the end may take.
     pub shutdown_timeout: Duration,
     /// Worker threads, if not one for each processor.
@@ -94,18 +92,28 @@ impl Config {
             value: args.cors_origin.clone(),
             reason: "give an origin such as https://example.org, or *",
         })?;
+        let reconnect_window = span("reconnect-window", args.reconnect_window, 0, 600_000)?;
         Ok(Self {
             rtmp_listen: args.rtmp_listen,
             http_listen: args.http_listen,
-            packager: hls::packager::Settings {
-                segment_duration,
-                target_duration,
-                announce: args
-                    .announce
-                    .map(|n| number("announce", n, 1, 20))
-                    .transpose()?,
-                retain: span("retain", args.retain, 10_000, 600_000)?,
-                retain_bytes: size("retain-bytes", args.retain_bytes, 4 << 20, 4 << 30)?,
+            streams: stream::registry::Policy {
+                packager: hls::packager::Settings {
+                    segment_duration,
+                    part_duration: span("part-duration", args.part_duration, 20, 1000)?,
+                    target_duration,
+                    announce: args
+                        .announce
+                        .map(|n| number("announce", n, 1, 20))
+                        .transpose()?,
+                    retain: span("retain", args.retain, 10_000, 600_000)?,
+                    retain_bytes: size("retain-bytes", args.retain_bytes, 4 << 20, 4 << 30)?,
+                },
+                max_streams: number("max-streams", args.max_streams, 1, 10_000)?,
+                take_over: args.on_busy == OnBusy::Takeover,
+                reconnect: stream::Reconnect {
+                    after_loss: reconnect_window,
+                    after_goodbye: reconnect_window / 3,
+                },
             },
             rtmp: rtmp::listener::Settings {
                 max_connections: number("max-publishers", args.max_publishers, 1, 100_000)?,
@@ -116,7 +124,6 @@ impl Config {
                 cors_origin,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
             },
-            max_streams: number("max-streams", args.max_streams, 1, 10_000)?,
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
             threads: args
                 .threads

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::Now;
 use super::packager::{LONGEST_TARGET, Settings};
+use super::parts::{BasePart, PartPlan};
 use super::segment::{Piece, Segment};
-use super::session::{self, Session, Start};
+use super::session::{self, Growing, Session, Start};
 use crate::media::{AccessUnit, Track};
 use crate::time::Ticks;
 
@@ -43,6 +44,10 @@ pub(super) struct Cutter {
     /// Index of the piece the last key frame is in.
     key_piece: usize,
     gop: Option<Ticks>,
+    /// The base parts of the growing segment.
+    parts: Vec<BasePart>,
+    /// Whether these are of one picture each, because it is not known yet how long parts are.
+    single_pictures: bool,
     finished_bits: u64,
     finished_time: Duration,
     independent: bool,
@@ -61,17 +66,21 @@ impl Cutter {
             last_key: pts,
             key_piece: 0,
             gop: None,
+            parts: Vec::new(),
+            single_pictures: true,
             finished_bits: 0,
             finished_time: Duration::ZERO,
             independent: start.independent,
         }
     }
 
-    /// Starts with pieces that another session has had already: the group of pictures that broke its promise.
-    pub(super) fn resume(&mut self, pieces: Vec<Piece>) {
+    /// Starts with pieces and base parts that another session has had already: the group of pictures that broke its promise.
+    pub(super) fn resume(&mut self, pieces: Vec<Piece>, parts: Vec<BasePart>) {
         for piece in pieces {
             self.segment.append(piece);
         }
+        self.parts = parts;
+        self.single_pictures = false;
     }
 
     pub(super) fn segment(&self) -> &Segment {
@@ -103,12 +112,37 @@ impl Cutter {
         })
     }
 
-    /// The last group of pictures: when it starts, and its pieces so far.
-    pub(super) fn last_group(&self) -> (Ticks, Vec<Piece>) {
+    /// The last group of pictures: when it starts, its pieces and its base parts so far.
+    pub(super) fn last_group(&self) -> (Ticks, Vec<Piece>, Vec<BasePart>) {
         let mut pieces = Vec::new();
         let mut cursor = self.key_piece;
         self.segment.read(&mut cursor, usize::MAX, &mut pieces);
-        (self.last_key, pieces)
+        let parts = self
+            .parts
+            .iter()
+            .filter(|part| part.pieces.start >= self.key_piece);
+        let rebased = parts.map(|part| BasePart {
+            pieces: part.pieces.start - self.key_piece..part.pieces.end - self.key_piece,
+            ..part.clone()
+        });
+        (self.last_key, pieces, rebased.collect())
+    }
+
+    /// Closes a base part: the pieces since the last one.
+    pub(super) fn add_part(&mut self, duration: Duration, independent: bool) {
+        let start = self.parts.last().map_or(0, |part| part.pieces.end);
+        let part = BasePart {
+            pieces: start..self.segment.piece_count(),
+            duration,
+            independent,
+        };
+        if part.pieces.is_empty() {
+            return;
+        }
+        if let Some(session) = &self.session {
+            session.add_part(&part);
+        }
+        self.parts.push(part);
     }
 
     /// Bits a second over all finished segments.
@@ -130,7 +164,7 @@ impl Cutter {
     }
 
     /// Opens the session for groups of pictures of length `gop`.
-    pub(super) fn open_for(&mut self, gop: Ticks, settings: &Settings, now: Now) {
+    pub(super) fn open_for(&mut self, gop: Ticks, plan: PartPlan, settings: &Settings, now: Now) {
         let target = Ticks::from_duration(settings.segment_duration);
         let expected = expected_duration(gop, target);
         let target_duration = settings.target_duration.unwrap_or_else(|| {
@@ -141,16 +175,23 @@ impl Cutter {
         let announce = settings
             .announce
             .unwrap_or_else(|| announce_count(target_duration, expected));
+        if std::mem::take(&mut self.single_pictures) {
+            self.parts = plan.group(&self.parts);
+        }
         let session = Session::open(
             self.id.clone(),
             session::Settings {
                 target_duration,
+                part_target: plan.target,
                 announce,
                 retain: settings.retain,
                 retain_bytes: settings.retain_bytes,
             },
-            Arc::clone(&self.segment),
-            self.start,
+            Growing {
+                segment: Arc::clone(&self.segment),
+                start: self.start,
+                parts: self.parts.clone(),
+            },
             expected.as_duration(),
             now.instant,
         );
@@ -199,23 +240,36 @@ impl Cutter {
         end: Ticks,
         start_pts: Ticks,
         start: Start,
+        now: Now,
     ) -> Option<(u64, Duration)> {
         let duration = (end - self.start_pts).as_duration();
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
         self.finished_time += duration;
-        self.segment = self.session.as_ref()?.roll(duration, start)?;
+        self.segment = self.session.as_ref()?.roll(duration, start, now.instant)?;
         self.start = start;
         self.start_pts = start_pts;
         self.key_piece = 0;
+        self.parts.clear();
         self.independent &= start.independent;
         Some((bits, duration))
     }
 
-    /// Ends the session at `end`.
-    pub(super) fn end(&self, end: Ticks) {
+    /// The pending segment turns out to start at `pts`, as `start` says.
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start, now: Now) {
+        self.start = start;
+        self.start_pts = pts;
+        self.last_key = pts;
+        self.independent &= start.independent;
         if let Some(session) = &self.session {
-            session.end((end - self.start_pts).as_duration());
+            session.restart(start, now.instant);
+        }
+    }
+
+    /// Ends the session at `end`.
+    pub(super) fn end(&self, end: Ticks, now: Now) {
+        if let Some(session) = &self.session {
+            session.end((end - self.start_pts).as_duration(), now.instant);
         }
     }
 }

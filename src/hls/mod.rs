@@ -3,14 +3,19 @@
 //! - [`segment`]: one segment's bytes and state, append-only.
 //! - [`session`]: the ring of segments behind one media playlist.
 //! - [`playlist`]: playlists as text.
+//! - [`names`]: what all these are called.
 //! - [`packager`]: access units in, pieces of segments out; decides when to cut.
 //! - [`output`]: what viewers of one stream can reach.
 //!
 //! No sockets, no runtime, no clock: the time comes in with each access unit.
 
+mod clock;
 mod cutter;
+mod gathering;
+pub mod names;
 pub mod output;
 pub mod packager;
+mod parts;
 pub mod playlist;
 pub mod segment;
 pub mod session;

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::playlist::Rendered;
 use super::session::Session;
@@ -14,14 +15,36 @@ use crate::stream::subscribers::Subscribers;
 pub struct Output {
     /// Newest last; the newest is the one the multivariant playlist leads to.
     sessions: RwLock<Vec<Arc<Session>>>,
-    multivariant: RwLock<Option<Arc<Rendered>>>,
+    multivariant: RwLock<Option<Arc<MultivariantForms>>>,
     ended: AtomicBool,
     updates: Subscribers,
 }
 
+/// The multivariant playlists: one for each form of media playlist they lead to.
+#[derive(Debug)]
+pub struct MultivariantForms {
+    /// To the early-announcing form.
+    pub early: Rendered,
+    /// To the form with prefetch tags.
+    pub prefetch: Rendered,
+    /// To the low-latency form, by length of its parts, shortest first.
+    pub low_latency: Vec<(Duration, Rendered)>,
+}
+
+impl MultivariantForms {
+    /// The low-latency playlist whose parts come closest to `wanted`; the one with the shortest if nothing is wanted.
+    pub fn low_latency(&self, wanted: Option<Duration>) -> Option<&Rendered> {
+        let closest = self
+            .low_latency
+            .iter()
+            .min_by_key(|(part, _)| wanted.map_or(*part, |wanted| part.abs_diff(wanted)));
+        closest.map(|(_, rendered)| rendered)
+    }
+}
+
 impl Output {
-    /// The multivariant playlist, once there is something to play.
-    pub fn multivariant(&self) -> Option<Arc<Rendered>> {
+    /// The multivariant playlists, once there is something to play.
+    pub fn multivariant(&self) -> Option<Arc<MultivariantForms>> {
         self.multivariant
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -32,6 +55,17 @@ impl Output {
     pub fn session(&self, id: &str) -> Option<Arc<Session>> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         sessions.iter().find(|session| session.id() == id).cloned()
+    }
+
+    /// The session with this TARGETDURATION; if there is none (any more), the newest.
+    ///
+    /// A name that a player knows from before a restart leads to a session too, though perhaps to a wider one: better than nothing.
+    pub fn session_of(&self, target_duration: u32) -> Option<Arc<Session>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let exact = sessions
+            .iter()
+            .rfind(|session| session.target_duration() == target_duration);
+        exact.or_else(|| sessions.last()).cloned()
     }
 
     /// All sessions, newest last.
@@ -68,20 +102,12 @@ impl Output {
             .retain(|session| session.id() != id);
     }
 
-    /// Replaces the multivariant playlist.
-    pub(super) fn set_multivariant(&self, rendered: Rendered) {
-        let mut current = self
+    /// Replaces the multivariant playlists.
+    pub(super) fn set_multivariant(&self, forms: MultivariantForms) {
+        *self
             .multivariant
             .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if current
-            .as_ref()
-            .is_some_and(|current| current.plain() == rendered.plain())
-        {
-            return;
-        }
-        *current = Some(Arc::new(rendered));
-        drop(current);
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(forms));
         self.updates.wake_all();
     }
 

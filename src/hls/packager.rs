@@ -10,17 +10,21 @@
 //! One packager lives as long as its stream and is used by one publisher at a time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
 
 use super::Now;
+use super::clock::{DateClock, PictureClock};
 use super::cutter::{Cut, Cutter};
-use super::output::Output;
+use super::gathering::{Gathering, Seen};
+use super::names::{low_latency_name, media_name, prefetch_name};
+use super::output::{MultivariantForms, Output};
+use super::parts::PartPlan;
 use super::playlist::{Multivariant, Rendered, Variant};
 use super::segment::Piece;
-use super::session::{Start, media_name};
+use super::session::Start;
 use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
 use crate::time::Ticks;
 use crate::ts::Muxer;
@@ -30,6 +34,8 @@ use crate::ts::Muxer;
 pub struct Settings {
     /// A segment is cut at the first key frame at or after this.
     pub segment_duration: Duration,
+    /// Length of a part, rounded to whole pictures.
+    pub part_duration: Duration,
     /// TARGETDURATION in seconds; learnt from the first group of pictures when not given.
     pub target_duration: Option<u32>,
     /// Segments announced after the growing one; computed from the segments' length when not given.
@@ -59,11 +65,19 @@ pub struct Packager {
     muxer: Muxer,
     /// The tracks as the publisher last configured them; the muxer follows at the next cut.
     configured: Tracks,
+    /// Which tracks have sent a frame: what is only configured may never come, and is not listed.
+    seen: Seen,
     /// Access units held back; `None` once live.
     gathering: Option<Gathering>,
+    /// A new run has begun and has not sent its first picture.
+    resuming: bool,
+    last_audio: Option<Ticks>,
     /// Audio that waits for its ride.
     audio: Vec<AccessUnit>,
     cutters: Vec<Cutter>,
+    /// The base part that is being filled.
+    part: Option<OpenPart>,
+    plan: Option<PartPlan>,
     clock: DateClock,
     pictures: PictureClock,
     peak_bit_rate: u64,
@@ -71,12 +85,13 @@ pub struct Packager {
     gop_warned: bool,
 }
 
-/// What is held back before going live.
-#[derive(Debug, Default)]
-struct Gathering {
-    units: Vec<AccessUnit>,
-    first_video: Option<Instant>,
-    first_audio: Option<Instant>,
+/// A base part that is being filled.
+#[derive(Debug, Clone, Copy)]
+struct OpenPart {
+    pictures: u32,
+    /// Decoding time of its first picture.
+    start: Option<Ticks>,
+    independent: bool,
 }
 
 impl Packager {
@@ -87,9 +102,14 @@ impl Packager {
             output,
             muxer: Muxer::new(),
             configured: Tracks::default(),
+            seen: Seen::default(),
             gathering: Some(Gathering::default()),
+            resuming: false,
+            last_audio: None,
             audio: Vec::new(),
             cutters: Vec::new(),
+            part: None,
+            plan: None,
             clock: DateClock::default(),
             pictures: PictureClock::default(),
             peak_bit_rate: 0,
@@ -128,75 +148,117 @@ impl Packager {
         let Some(gathering) = &mut self.gathering else {
             return self.push_live(unit, now);
         };
-        let has_key = gathering
-            .units
-            .iter()
-            .any(|unit| unit.track == Track::Video);
         match unit.track {
             // A decoder cannot start here, so neither can a stream.
-            Track::Video if !has_key && !unit.key => {
+            Track::Video if !self.seen.video && !unit.key => {
                 self.stats.dropped += 1;
                 return;
             }
             Track::Video => gathering.first_video = gathering.first_video.or(Some(now.instant)),
             Track::Audio => gathering.first_audio = gathering.first_audio.or(Some(now.instant)),
         }
-        gathering.units.push(unit);
+        self.seen.note(unit.track);
+        gathering.units.push((unit, now));
         if gathering.complete(&self.configured, now.instant) {
-            self.go_live(now);
+            self.go_live();
         }
+    }
+
+    /// The publisher has gone, perhaps to come back: what waits is sent and the growing segment finished; announced ones stay.
+    pub fn pause(&mut self, now: Now) {
+        self.finish_run(now);
+        let end = self.pictures.end;
+        let next = Start {
+            date: self.clock.date(end),
+            independent: true,
+            discontinuity: false,
+        };
+        for cutter in &mut self.cutters {
+            if cutter.segment().piece_count() > 0 {
+                cutter.roll(end, end, next, now);
+            }
+        }
+        self.render_multivariant();
+        self.configured = Tracks::default();
+        self.seen = Seen::default();
+        self.gathering = Some(Gathering::default());
+        self.resuming = !self.cutters.is_empty();
+    }
+
+    /// Where the next run's first access unit belongs on the timeline, to continue it: right behind the last one. `None` before the
+    /// first run has sent anything.
+    pub fn resume_at(&self) -> Option<Ticks> {
+        self.pictures
+            .last_dts
+            .map(|last| last + self.pictures.interval)
     }
 
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
     pub fn end(&mut self, now: Now) {
-        if let Some(gathering) = &self.gathering
-            && gathering
-                .units
-                .iter()
-                .any(|unit| unit.track == Track::Video || self.configured.video.is_none())
-        {
-            self.go_live(now);
-        }
-        self.flush_audio(now);
-        let end = self.pictures.end;
-        for cutter in &mut self.cutters {
-            if !cutter.is_open() {
-                cutter.open_for(end - cutter.start_pts(), &self.settings, now);
-                self.output.add(cutter.session());
-            }
-            cutter.end(end);
+        self.finish_run(now);
+        for cutter in &self.cutters {
+            cutter.end(self.pictures.end, now);
         }
         self.render_multivariant();
         self.cutters.clear();
         self.output.end();
     }
 
-    fn go_live(&mut self, now: Now) {
+    /// Sends what waits and sees to it that everything sent so far can be watched.
+    fn finish_run(&mut self, now: Now) {
+        if self
+            .gathering
+            .as_ref()
+            .is_some_and(|gathering| !gathering.units.is_empty())
+        {
+            self.go_live();
+        }
+        self.flush_audio(now);
+        self.audio.clear();
+        self.close_part(None);
+        if self.cutters.is_empty() {
+            return;
+        }
+        let (end, plan) = (self.pictures.end, self.part_plan());
+        for cutter in self.cutters.iter_mut().filter(|cutter| !cutter.is_open()) {
+            cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now);
+            self.output.add(cutter.session());
+        }
+    }
+
+    fn go_live(&mut self) {
         let Some(Gathering { units, .. }) = self.gathering.take() else {
             return;
         };
-        let has = |track| units.iter().any(|unit| unit.track == track);
-        let tracks = Tracks {
-            video: self.configured.video.clone().filter(|_| has(Track::Video)),
-            audio: self.configured.audio.clone().filter(|_| has(Track::Audio)),
-        };
-        let start = units
-            .iter()
-            .find(|unit| unit.track == Track::Video)
+        let first_picture = units.iter().find(|(unit, _)| unit.track == Track::Video);
+        let start = first_picture
             .or_else(|| units.first())
-            .map(|unit| unit.pts);
-        self.muxer.set_tracks(tracks);
-        for unit in units {
+            .map(|(unit, _)| unit.pts);
+        if !self.resuming {
+            self.muxer.set_tracks(self.present_tracks());
+        }
+        for (unit, arrival) in units {
             // Sound from before the first picture has nothing to be heard with.
             if unit.track == Track::Audio && start.is_some_and(|start| unit.pts < start) {
                 self.stats.dropped += 1;
             } else {
-                self.push_live(unit, now);
+                self.push_live(unit, arrival);
             }
         }
     }
 
     fn push_live(&mut self, unit: AccessUnit, now: Now) {
+        if unit.track == Track::Audio || unit.key {
+            self.seen.note(unit.track);
+        }
+        if unit.track == Track::Audio && self.last_audio.is_some_and(|last| unit.pts <= last) {
+            // Within a run times rise; the last run's sound reached further than its pictures.
+            self.stats.dropped += 1;
+            return;
+        }
+        if self.resuming {
+            self.resume(&unit, now);
+        }
         let listed = match unit.track {
             Track::Video => self.muxer.tracks().video.is_some(),
             Track::Audio => self.muxer.tracks().audio == self.configured.audio,
@@ -209,18 +271,35 @@ impl Packager {
                 self.stats.dropped += 1
             }
             Track::Audio if self.muxer.tracks().video.is_some() => {
+                let until_next = unit.pts + self.audio_frame();
                 self.audio.push(unit);
-                let held = self
-                    .audio
-                    .last()
-                    .zip(self.audio.first())
-                    .map(|(last, first)| last.pts - first.pts);
-                if held.is_some_and(|held| held >= LONGEST_AUDIO_HOLD) {
+                let oldest = self.audio.first().map(|first| first.pts);
+                if oldest.is_some_and(|oldest| until_next - oldest > LONGEST_AUDIO_HOLD) {
                     self.flush_audio(now);
                 }
             }
             Track::Audio => self.push_picture(unit, now),
         }
+    }
+
+    /// A new run's first access unit: its segment is the one that the last run's end left pending.
+    fn resume(&mut self, unit: &AccessUnit, now: Now) {
+        self.resuming = false;
+        let changed = self.tracks_change();
+        if changed {
+            self.adopt_tracks();
+        }
+        self.clock.note(unit.pts, now.wall, true);
+        self.pictures.resume(unit.pts);
+        let start = Start {
+            date: self.clock.date(unit.pts),
+            independent: unit.key,
+            discontinuity: changed,
+        };
+        for cutter in &mut self.cutters {
+            cutter.restart(unit.pts, start, now);
+        }
+        self.render_multivariant();
     }
 
     /// Sends an access unit of the track that decides about cuts: video, or audio where there is no video.
@@ -235,9 +314,12 @@ impl Packager {
             }
             self.start_first(&unit, now);
         }
-        if unit.key {
-            self.learn(&unit, now);
+        let is_key_frame = unit.key && unit.track == Track::Video;
+        if is_key_frame {
+            // Closed before the sessions learn of the key frame, so that the part belongs to the group that it ends.
+            self.close_part(Some(unit.dts));
         }
+        self.learn(&unit, now);
         let interval = self.pictures.interval;
         let cuts: Vec<Cut> = self
             .cutters
@@ -245,24 +327,95 @@ impl Packager {
             .map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings))
             .collect();
         if cuts.iter().any(|&cut| cut != Cut::No) {
-            self.flush_audio_before(unit.pts, now);
+            if changed {
+                // Sound of the old kind cannot follow the change. Other sound that waits rides in the next segment.
+                self.flush_audio(now);
+            }
+            self.close_part(Some(unit.dts));
+            // Before the cut, while the segment that is ended still holds the whole group.
+            self.watch_promise(&cuts, now);
             self.cut(&unit, &cuts, changed, now);
+        } else if self.part_would_be_too_long(unit.dts) {
+            self.close_part(Some(unit.dts));
         }
-        let first_of_segment = self
-            .cutters
-            .iter()
-            .any(|cutter| cutter.segment().piece_count() == 0);
         let mut bytes = Vec::new();
-        if first_of_segment || unit.key && unit.track == Track::Video {
-            // With tables at every key frame, a segment can start at each of them, whichever session it belongs to.
-            self.muxer.write_tables(&mut bytes);
-        } else {
+        let starts_part = self.open_part(&mut bytes);
+        if !starts_part {
             self.write_audio(&mut bytes);
         }
-        self.write(&unit, &mut bytes);
+        let parameter_sets = unit.key || self.part.is_some_and(|part| part.pictures == 0);
+        self.write(&unit, parameter_sets, &mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
-        self.watch_promise(&cuts, now);
+        if let Some(part) = &mut self.part {
+            part.pictures += 1;
+            part.start = part.start.or(Some(unit.dts));
+            part.independent |= starts_part && unit.key;
+            // Complete at once, not when the next picture comes. Until the sessions are open, every picture is a part.
+            if part.pictures >= self.plan.map_or(1, |plan| plan.pictures) {
+                self.close_part(None);
+            }
+        }
+    }
+
+    /// Starts a base part, with the tables, unless one is being filled. True if it did.
+    fn open_part(&mut self, bytes: &mut Vec<u8>) -> bool {
+        if self.part.is_some() {
+            return false;
+        }
+        self.muxer.write_tables(bytes);
+        self.part = Some(OpenPart {
+            pictures: 0,
+            start: None,
+            independent: false,
+        });
+        true
+    }
+
+    fn part_would_be_too_long(&self, dts: Ticks) -> bool {
+        let (
+            Some(plan),
+            Some(OpenPart {
+                start: Some(start), ..
+            }),
+        ) = (self.plan, self.part)
+        else {
+            return false;
+        };
+        (dts + plan.picture - start).as_duration() > plan.target + PART_SLACK
+    }
+
+    /// Closes the base part that is being filled, if any: in front of an access unit at `next`, or because it is full.
+    fn close_part(&mut self, next: Option<Ticks>) {
+        let Some(part) = self.part.take() else { return };
+        let picture = self
+            .plan
+            .map_or(self.pictures.interval, |plan| plan.picture);
+        let full = Ticks::new(picture.get() * i64::from(part.pictures));
+        let duration = match (next, part.start) {
+            (Some(next), Some(start)) => next - start,
+            _ => full,
+        };
+        let duration = duration
+            .as_duration()
+            .min(self.plan.map_or(Duration::MAX, |plan| plan.target));
+        for cutter in &mut self.cutters {
+            cutter.add_part(duration, part.independent);
+        }
+    }
+
+    /// How long parts are, decided when the first session opens and kept from then on.
+    fn part_plan(&mut self) -> PartPlan {
+        *self.plan.get_or_insert_with(|| {
+            let measured = self
+                .pictures
+                .frame_rate()
+                .filter(|_| self.muxer.tracks().video.is_some());
+            let picture = measured.map_or(self.pictures.interval, |rate| {
+                Ticks::new((Ticks::PER_SECOND as f64 / rate).round() as i64)
+            });
+            PartPlan::new(picture, self.settings.part_duration)
+        })
     }
 
     /// Starts the first segment.
@@ -273,59 +426,72 @@ impl Packager {
             discontinuity: false,
         };
         let mut cutter = Cutter::new(unit.pts, start, now);
-        // Audio is cut by time, and a configured value needs no learning: the playlist can be had at once.
-        if unit.track == Track::Audio || self.settings.target_duration.is_some() {
-            cutter.open_for(
-                Ticks::from_duration(self.settings.segment_duration),
-                &self.settings,
-                now,
-            );
+        // Audio is cut by time, so there is nothing to learn: the playlist can be had at once.
+        if unit.track == Track::Audio {
+            let plan = self.part_plan();
+            let expected = Ticks::from_duration(self.settings.segment_duration);
+            cutter.open_for(expected, plan, &self.settings, now);
             self.output.add(cutter.session());
         }
         self.cutters.push(cutter);
     }
 
-    /// A key frame tells the length of the group of pictures before it: opens the sessions that waited for it.
+    /// Opens the sessions that wait to know what to promise: a key frame tells the length of the group of pictures before it; with a
+    /// configured TARGETDURATION a few pictures are enough, to tell how long parts are.
     fn learn(&mut self, unit: &AccessUnit, now: Now) {
         let mut opened = false;
-        for cutter in &mut self.cutters {
-            let Some(gop) = cutter.note_key(unit.pts) else {
+        for index in 0..self.cutters.len() {
+            let gop = unit
+                .key
+                .then(|| self.cutters[index].note_key(unit.pts))
+                .flatten();
+            if let Some(gop) = gop.filter(|_| unit.track == Track::Video) {
+                self.warn_of_long_group(gop);
+            }
+            if self.cutters[index].is_open() {
+                continue;
+            }
+            let configured = self.settings.target_duration.is_some()
+                && self.cutters[index].segment().piece_count() >= PICTURES_TO_MEASURE;
+            let Some(gop) = gop.or_else(|| configured.then_some(self.settings.segment_duration))
+            else {
                 continue;
             };
-            if unit.track == Track::Video
-                && !self.gop_warned
-                && gop > self.settings.segment_duration * 3 / 2
-                && gop > LONG_GOP
-            {
-                self.gop_warned = true;
-                warn!(
-                    seconds = gop.as_secs_f64(),
-                    "key frames come rarely, so viewers start late and far behind; set the encoder's key frame interval to 1 s \
-                     (OBS: Settings, Output, Keyframe Interval; ffmpeg: -g with the number of frames a second)"
-                );
-            }
-            if !cutter.is_open() {
-                cutter.open_for(Ticks::from_duration(gop), &self.settings, now);
-                self.output.add(cutter.session());
-                opened = true;
-            }
+            let plan = self.part_plan();
+            let cutter = &mut self.cutters[index];
+            cutter.open_for(Ticks::from_duration(gop), plan, &self.settings, now);
+            self.output.add(cutter.session());
+            opened = true;
         }
         if opened {
             self.render_multivariant();
         }
     }
 
+    fn warn_of_long_group(&mut self, gop: Duration) {
+        if self.gop_warned || gop <= LONG_GOP || gop <= self.settings.segment_duration * 3 / 2 {
+            return;
+        }
+        self.gop_warned = true;
+        warn!(
+            seconds = gop.as_secs_f64(),
+            "key frames come rarely, so viewers start late and far behind; set the encoder's key frame interval to 1 s \
+             (OBS: Settings, Output, Keyframe Interval; ffmpeg: -g with the number of frames a second)"
+        );
+    }
+
     fn cut(&mut self, unit: &AccessUnit, cuts: &[Cut], changed: bool, now: Now) {
         if changed {
-            self.adopt_tracks(unit.track);
+            self.adopt_tracks();
         }
         let date = self.clock.date(unit.pts);
+        let plan = self.part_plan();
         for (cutter, &cut) in self.cutters.iter_mut().zip(cuts) {
             if cut == Cut::No {
                 continue;
             }
             if !cutter.is_open() {
-                cutter.open_for(LONGEST_TARGET, &self.settings, now);
+                cutter.open_for(LONGEST_TARGET, plan, &self.settings, now);
                 self.output.add(cutter.session());
             }
             let start = Start {
@@ -338,7 +504,7 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, now)
                 && duration >= Duration::from_millis(200)
             {
                 self.peak_bit_rate = self
@@ -350,7 +516,7 @@ impl Packager {
         self.render_multivariant();
     }
 
-    /// After a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
+    /// In front of a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
     /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
     fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
         let Some(newest) = self.cutters.last() else {
@@ -370,14 +536,14 @@ impl Packager {
                  Set a fixed key frame interval of 1 s (OBS: Settings, Output, Keyframe Interval)"
             );
         }
-        let (key_pts, pieces) = newest.last_group();
+        let (key_pts, pieces, parts) = newest.last_group();
         let start = Start {
             date: self.clock.date(key_pts),
             independent: true,
             discontinuity: false,
         };
         let mut cutter = Cutter::new(key_pts, start, now);
-        cutter.resume(pieces);
+        cutter.resume(pieces, parts);
         self.cutters.push(cutter);
     }
 
@@ -396,7 +562,7 @@ impl Packager {
                     session = cutter.session().id(),
                     "a replaced playlist has no viewers left"
                 );
-                cutter.end(end);
+                cutter.end(end, now);
                 output.remove(cutter.session().id());
             }
             !idle
@@ -405,35 +571,32 @@ impl Packager {
 
     /// Whether the publisher's configuration is no longer the one that is listed, in a way that players have to know.
     fn tracks_change(&self) -> bool {
-        let listed = self.muxer.tracks();
-        let video = match (&listed.video, &self.configured.video) {
-            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(configured))) => {
-                !listed.same_format(configured)
+        let (listed, present) = (self.muxer.tracks(), self.present_tracks());
+        let video = match (&listed.video, &present.video) {
+            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(present))) => {
+                !listed.same_format(present)
             }
-            (listed, configured) => listed.is_some() != configured.is_some(),
+            (listed, present) => listed.is_some() != present.is_some(),
         };
-        video || listed.audio != self.configured.audio
+        video || listed.audio != present.audio
     }
 
-    fn adopt_tracks(&mut self, track: Track) {
-        let mut tracks = self.configured.clone();
-        if track == Track::Audio {
-            // Video that has only been configured is listed once its first key frame is here.
-            tracks.video = None;
+    /// The tracks that the publisher has configured and sent something of.
+    fn present_tracks(&self) -> Tracks {
+        Tracks {
+            video: self.configured.video.clone().filter(|_| self.seen.video),
+            audio: self.configured.audio.clone().filter(|_| self.seen.audio),
         }
-        info!(video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
-            audio = ?tracks.audio.as_ref().map(AudioConfig::codec_string), "the publisher's tracks have changed");
-        self.muxer.set_tracks(tracks);
     }
 
-    /// Sends the audio that belongs in front of a cut at `pts`.
-    fn flush_audio_before(&mut self, pts: Ticks, now: Now) {
-        let (before, after) = std::mem::take(&mut self.audio)
-            .into_iter()
-            .partition(|unit: &AccessUnit| unit.pts < pts);
-        self.audio = before;
-        self.flush_audio(now);
-        self.audio = after;
+    fn adopt_tracks(&mut self) {
+        let tracks = self.present_tracks();
+        info!(
+            video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
+            audio = ?tracks.audio.as_ref().map(AudioConfig::codec_string),
+            "the publisher's tracks have changed"
+        );
+        self.muxer.set_tracks(tracks);
     }
 
     /// Sends the waiting audio as a piece of its own.
@@ -442,6 +605,7 @@ impl Packager {
             return;
         }
         let mut bytes = Vec::new();
+        self.open_part(&mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
     }
@@ -449,12 +613,12 @@ impl Packager {
     fn write_audio(&mut self, bytes: &mut Vec<u8>) {
         let mut waiting = std::mem::take(&mut self.audio);
         for unit in waiting.drain(..) {
-            self.write(&unit, bytes);
+            self.write(&unit, false, bytes);
         }
         self.audio = waiting;
     }
 
-    fn write(&mut self, unit: &AccessUnit, bytes: &mut Vec<u8>) {
+    fn write(&mut self, unit: &AccessUnit, parameter_sets: bool, bytes: &mut Vec<u8>) {
         if unit.track == Track::Video
             && unit.key
             && let Some(config) = &self.configured.video
@@ -467,10 +631,10 @@ impl Packager {
             };
             self.muxer.set_tracks(tracks);
         }
-        if let Err(error) = self
-            .muxer
-            .write(unit, unit.key && unit.track == Track::Video, bytes)
-        {
+        if unit.track == Track::Audio {
+            self.last_audio = Some(unit.pts);
+        }
+        if let Err(error) = self.muxer.write(unit, parameter_sets, bytes) {
             debug!(%error, "an access unit cannot be carried");
             self.stats.dropped += 1;
         }
@@ -494,6 +658,7 @@ impl Packager {
     }
 
     fn render_multivariant(&mut self) {
+        let Some(plan) = self.plan else { return };
         let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else {
             return;
         };
@@ -504,7 +669,7 @@ impl Packager {
         let tracks = self.muxer.tracks();
         let codecs = tracks.video.iter().map(VideoConfig::codec_string);
         let variant = Variant {
-            uri: media_name(cutter.session().id()),
+            uri: String::new(),
             bandwidth: self.peak_bit_rate.max(1),
             average_bandwidth: cutter
                 .average_bit_rate()
@@ -519,12 +684,26 @@ impl Packager {
                 .as_ref()
                 .and_then(|_| self.pictures.frame_rate()),
         };
-        self.output.set_multivariant(Rendered::new(
-            Multivariant {
-                variants: vec![variant],
-            }
-            .render(cutter.is_independent()),
-        ));
+        let target = cutter.session().target_duration();
+        let render = |uri: String, independent: bool| {
+            let variants = vec![Variant {
+                uri,
+                ..variant.clone()
+            }];
+            Rendered::new(Multivariant { variants }.render(independent))
+        };
+        let low_latency = cutter.session().part_factors().into_iter().map(|factor| {
+            // The tag would promise a key frame in every part.
+            (
+                plan.target * factor as u32,
+                render(low_latency_name(factor, target), false),
+            )
+        });
+        self.output.set_multivariant(MultivariantForms {
+            early: render(media_name(target), cutter.is_independent()),
+            prefetch: render(prefetch_name(target), cutter.is_independent()),
+            low_latency: low_latency.collect(),
+        });
     }
 
     fn audio_frame(&self) -> Ticks {
@@ -538,166 +717,19 @@ impl Packager {
     }
 }
 
-impl Gathering {
-    fn complete(&self, configured: &Tracks, now: Instant) -> bool {
-        let waited =
-            |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
-        match (waited(self.first_video), waited(self.first_audio)) {
-            (Some(_), Some(_)) => true,
-            (Some(video), None) => video >= AUDIO_WAIT,
-            (None, Some(audio)) => {
-                audio
-                    >= if configured.video.is_some() {
-                        KEY_FRAME_WAIT
-                    } else {
-                        VIDEO_WAIT
-                    }
-            }
-            (None, None) => false,
-        }
-    }
-}
-
-/// Which wall-clock time a time of the media belongs to.
-///
-/// The first access unit sets it; later ones correct it slowly, so that jitter on the network does not shake PROGRAM-DATE-TIME while
-/// a publisher's clock that runs too fast or too slow is followed.
-#[derive(Debug, Default)]
-struct DateClock {
-    /// Microseconds since 1970 of media time 0.
-    origin: Option<i64>,
-}
-
-impl DateClock {
-    fn note(&mut self, pts: Ticks, wall: SystemTime, restart: bool) {
-        let wall = wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_micros() as i64;
-        let seen = wall - pts.get() * 100 / 9;
-        self.origin = Some(match self.origin {
-            Some(origin) if !restart && (seen - origin).abs() < DATE_STEP => {
-                origin + ((seen - origin) / 256).clamp(-DATE_SLEW, DATE_SLEW)
-            }
-            _ => seen,
-        });
-    }
-
-    fn date(&self, pts: Ticks) -> SystemTime {
-        let micros = self.origin.unwrap_or(0) + pts.get() * 100 / 9;
-        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-    }
-}
-
-/// How far apart pictures (or, without video, audio frames) are and where the last one ends.
-#[derive(Debug)]
-struct PictureClock {
-    last_dts: Option<Ticks>,
-    /// Distance of the last two access units.
-    interval: Ticks,
-    /// Presentation end of what has been seen.
-    end: Ticks,
-    /// `end` as it was before the last access unit.
-    end_before_gap: Ticks,
-    /// Access units and their time since the last key frame, and in the group before it.
-    group: (u32, Ticks),
-    last_group: Option<(u32, Ticks)>,
-    group_start: Ticks,
-}
-
-impl PictureClock {
-    /// Notes an access unit. True if media is missing in front of it.
-    fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) -> bool {
-        let step = self.last_dts.map(|last| unit.dts - last);
-        let gap = step
-            .is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
-        if unit.track == Track::Audio {
-            self.interval = audio_frame;
-        } else if let Some(step) = step.filter(|_| !gap) {
-            self.interval = step;
-        }
-        self.last_dts = Some(unit.dts);
-        self.end_before_gap = self.end;
-        self.end = if self.end == Ticks::ZERO {
-            unit.pts
-        } else {
-            self.end
-        }
-        .max(unit.pts + self.interval);
-        if unit.key {
-            if self.group.0 > 0 {
-                self.last_group = Some((self.group.0, unit.pts - self.group_start));
-            }
-            self.group_start = unit.pts;
-            self.group.0 = 0;
-        }
-        self.group.0 += 1;
-        gap
-    }
-
-    /// Pictures a second, as measured over the last group of pictures, put right to the standard rate it must be.
-    fn frame_rate(&self) -> Option<f64> {
-        let (pictures, time) = self.last_group.filter(|&(_, time)| time > Ticks::ZERO)?;
-        let measured = f64::from(pictures) / time.as_seconds_f64();
-        let standard = STANDARD_RATES
-            .iter()
-            .min_by(|a, b| (*a - measured).abs().total_cmp(&(*b - measured).abs()))?;
-        Some(if (standard - measured).abs() / measured < 0.0015 {
-            *standard
-        } else {
-            measured
-        })
-    }
-}
-
-impl Default for PictureClock {
-    fn default() -> Self {
-        Self {
-            last_dts: None,
-            interval: Ticks::from_millis(33),
-            end: Ticks::ZERO,
-            end_before_gap: Ticks::ZERO,
-            group: (0, Ticks::ZERO),
-            last_group: None,
-            group_start: Ticks::ZERO,
-        }
-    }
-}
-
-const STANDARD_RATES: [f64; 12] = [
-    10.0,
-    12.5,
-    15.0,
-    24_000.0 / 1001.0,
-    24.0,
-    25.0,
-    30_000.0 / 1001.0,
-    30.0,
-    50.0,
-    60_000.0 / 1001.0,
-    60.0,
-    120.0,
-];
-/// Audio configured with the video arrives within a few frames of it; a stream without audio starts this much later.
-const AUDIO_WAIT: Duration = Duration::from_millis(500);
-/// Some encoders send sound while the camera still starts.
-const VIDEO_WAIT: Duration = Duration::from_secs(1);
-/// Video that has sent its configuration will send a key frame; sound waits longer for it.
-const KEY_FRAME_WAIT: Duration = Duration::from_secs(3);
-/// At fewer than ten pictures a second sound goes out by itself rather than wait for its picture.
-const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(100);
-/// A hole in the media that is longer than this is not just a slow source.
-const GAP: Ticks = Ticks::from_millis(1000);
+/// Pictures from which their distance can be told.
+const PICTURES_TO_MEASURE: usize = 4;
+/// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.
+const PART_SLACK: Duration = Duration::from_millis(2);
+/// The programme clock runs 100 ms ahead of pictures, and sound that waited longer for its picture would be late by that clock. At
+/// some ten pictures a second or fewer it goes out by itself. Two milliseconds less, for the rounding of publishers' times.
+const LONGEST_AUDIO_HOLD: Ticks = Ticks::from_millis(98);
 /// A session that has been replaced is kept for as long as somebody asks for its playlist at least this often.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// Groups of pictures up to this long are not worth a warning whatever the segment duration.
 const LONG_GOP: Duration = Duration::from_millis(1500);
 /// The TARGETDURATION of a stream whose key frames are further apart than anybody should set them, or never come.
 pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
-/// Microseconds off beyond which the wall clock or the publisher has really jumped.
-const DATE_STEP: i64 = 1_000_000;
-/// Microseconds of correction per access unit.
-const DATE_SLEW: i64 = 100;
 
 #[cfg(test)]
 mod tests;

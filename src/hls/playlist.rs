@@ -1,7 +1,9 @@
 //! Playlists as text (RFC 8216, section 4), and nothing else: plain values in, a string out.
 //!
-//! The media playlist is the early-announcing form: finished segments, the growing one and the announced ones are all ordinary
-//! entries, so that any player starts near the live edge and never waits for a reload.
+//! A media playlist comes in three forms. The early-announcing one ([`Media`]) lists finished segments, the growing one and the
+//! announced ones as ordinary entries, so that any player starts near the live edge and never waits for a reload. The prefetch one
+//! ([`Media::render_prefetch`]) marks those that are not finished, for players that know the tag. The low-latency one
+//! ([`LowLatency`]) lists the parts of the same segments (draft-pantos-hls-rfc8216bis).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -26,8 +28,38 @@ pub struct Media {
     pub media_sequence: u64,
     /// The entries in order.
     pub segments: Vec<MediaSegment>,
+    /// How many of `segments`, at the end, are not finished.
+    pub unfinished: usize,
     /// Whether the stream has ended: adds ENDLIST.
     pub ended: bool,
+}
+
+/// A low-latency media playlist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LowLatency {
+    /// TARGETDURATION, whole seconds.
+    pub target_duration: u32,
+    /// PART-TARGET. PART-HOLD-BACK is twice this, the least that is allowed.
+    pub part_target: Duration,
+    /// DISCONTINUITY-SEQUENCE.
+    pub discontinuity_sequence: u64,
+    /// MEDIA-SEQUENCE of the first of `segments`.
+    pub media_sequence: u64,
+    /// The finished segments and, last, the growing one.
+    pub segments: Vec<(MediaSegment, Vec<MediaPart>)>,
+    /// URI of the part that comes next; none when the stream has ended.
+    pub hint: Option<String>,
+}
+
+/// An EXT-X-PART.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MediaPart {
+    /// Relative URI.
+    pub uri: String,
+    /// DURATION, never above PART-TARGET.
+    pub duration: Duration,
+    /// Whether it starts with a key frame.
+    pub independent: bool,
 }
 
 /// An entry of a media playlist.
@@ -68,8 +100,25 @@ pub struct Variant {
 }
 
 impl Media {
-    /// The playlist's text.
+    /// The playlist's text, every entry alike.
     pub fn render(&self) -> String {
+        self.render_entries(self.segments.len())
+    }
+
+    /// The text with the entries that are not finished as `EXT-X-PREFETCH`, two at the most, as community LHLS has it.
+    pub fn render_prefetch(&self) -> String {
+        let finished = self.segments.len().saturating_sub(self.unfinished);
+        let mut text = self.render_entries(finished);
+        for segment in self.segments.iter().skip(finished).take(2) {
+            if segment.discontinuity {
+                text.push_str("#EXT-X-PREFETCH-DISCONTINUITY\n");
+            }
+            line(&mut text, format_args!("#EXT-X-PREFETCH:{}", segment.uri));
+        }
+        text
+    }
+
+    fn render_entries(&self, count: usize) -> String {
         let mut text = String::with_capacity(256 + 128 * self.segments.len());
         text.push_str("#EXTM3U\n#EXT-X-VERSION:3\n");
         line(
@@ -90,7 +139,7 @@ impl Media {
         if self.independent_segments {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
-        for segment in &self.segments {
+        for segment in self.segments.iter().take(count) {
             if segment.discontinuity {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
@@ -109,6 +158,93 @@ impl Media {
         }
         if self.ended {
             text.push_str("#EXT-X-ENDLIST\n");
+        }
+        text
+    }
+}
+
+impl LowLatency {
+    /// The playlist's text. Parts are listed where they are given; the caller leaves out those of segments further from the end than
+    /// three target durations.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(4096);
+        let part_target = self.part_target.as_secs_f64();
+        text.push_str("#EXTM3U\n#EXT-X-VERSION:6\n");
+        line(
+            &mut text,
+            format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
+        );
+        line(
+            &mut text,
+            format_args!(
+                "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={:.3}",
+                2.0 * part_target
+            ),
+        );
+        line(
+            &mut text,
+            format_args!("#EXT-X-PART-INF:PART-TARGET={part_target:.3}"),
+        );
+        line(
+            &mut text,
+            format_args!("#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence),
+        );
+        line(
+            &mut text,
+            format_args!(
+                "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
+                self.discontinuity_sequence
+            ),
+        );
+        let growing = self
+            .hint
+            .as_ref()
+            .and_then(|_| self.segments.len().checked_sub(1));
+        for (index, (segment, parts)) in self.segments.iter().enumerate() {
+            let is_growing = Some(index) == growing;
+            if is_growing && parts.is_empty() {
+                // Nothing of it exists yet, its date included.
+                break;
+            }
+            if segment.discontinuity {
+                text.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            line(
+                &mut text,
+                format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)),
+            );
+            for part in parts {
+                let independent = if part.independent {
+                    ",INDEPENDENT=YES"
+                } else {
+                    ""
+                };
+                let duration = part.duration.as_secs_f64();
+                line(
+                    &mut text,
+                    format_args!(
+                        "#EXT-X-PART:DURATION={duration:.5},URI=\"{}\"{independent}",
+                        part.uri
+                    ),
+                );
+            }
+            if !is_growing {
+                line(
+                    &mut text,
+                    format_args!(
+                        "#EXTINF:{:.5},\n{}",
+                        segment.duration.as_secs_f64(),
+                        segment.uri
+                    ),
+                );
+            }
+        }
+        match &self.hint {
+            Some(uri) => line(
+                &mut text,
+                format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{uri}\""),
+            ),
+            None => text.push_str("#EXT-X-ENDLIST\n"),
         }
         text
     }
@@ -263,6 +399,7 @@ mod tests {
             independent_segments: true,
             media_sequence: 41,
             segments: (41..46).map(segment).collect(),
+            unfinished: 3,
             ended: false,
         };
         assert_eq!(playlist.render(), include_str!("testdata/early.m3u8"));
@@ -272,6 +409,46 @@ mod tests {
             ..playlist
         };
         assert_eq!(ended.render(), include_str!("testdata/ended.m3u8"));
+    }
+
+    #[test]
+    fn low_latency_media_playlist() {
+        let segment = |n: u64| MediaSegment {
+            uri: format!("s-{n}.ts"),
+            duration: Duration::from_millis(200),
+            date: at(1_767_225_600, 200 * n as u32),
+            discontinuity: n == 2,
+        };
+        let part = |n: u64| MediaPart {
+            uri: format!("s-p1-{n}.ts"),
+            duration: Duration::from_nanos(66_666_667),
+            independent: n.is_multiple_of(3),
+        };
+        let mut playlist = LowLatency {
+            target_duration: 1,
+            part_target: Duration::from_millis(67),
+            discontinuity_sequence: 0,
+            media_sequence: 1,
+            segments: vec![
+                (segment(1), Vec::new()),
+                (segment(2), (6..9).map(part).collect()),
+                (segment(3), (9..11).map(part).collect()),
+            ],
+            hint: Some("s-p1-11.ts".to_owned()),
+        };
+        assert_eq!(playlist.render(), include_str!("testdata/low_latency.m3u8"));
+        playlist.hint = None;
+        let text = playlist.render();
+        assert!(
+            text.ends_with("#EXTINF:0.20000,\ns-3.ts\n#EXT-X-ENDLIST\n"),
+            "{text}"
+        );
+        playlist.hint = Some("s-p1-11.ts".to_owned());
+        playlist.segments[2].1.clear();
+        assert!(
+            !playlist.render().contains("00.600Z"),
+            "nothing of the growing segment exists yet"
+        );
     }
 
     #[test]

@@ -6,11 +6,14 @@
 //! interval; an encoder that breaks it gets another session beside this one ([`super::packager`]).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::playlist::{Media, MediaSegment, Rendered};
+use super::names::{part_name, segment_name};
+use super::parts::{BasePart, PartList, factors};
+use super::playlist::{LowLatency, Media, MediaPart, MediaSegment, Rendered};
 use super::segment::Segment;
 use crate::stream::subscribers::Subscribers;
 
@@ -19,12 +22,22 @@ use crate::stream::subscribers::Subscribers;
 pub struct Settings {
     /// TARGETDURATION, whole seconds.
     pub target_duration: u32,
+    /// PART-TARGET: no base part is longer.
+    pub part_target: Duration,
     /// How many segments are announced after the growing one.
     pub announce: usize,
     /// How long a finished segment stays after the playlist has forgotten it.
     pub retain: Duration,
     /// Bytes of finished segments above which the oldest unlisted one goes, whatever its age.
     pub retain_bytes: u64,
+}
+
+/// A segment that grows already when its session opens.
+#[derive(Debug)]
+pub(super) struct Growing {
+    pub(super) segment: Arc<Segment>,
+    pub(super) start: Start,
+    pub(super) parts: Vec<BasePart>,
 }
 
 /// What is known of a segment when it starts.
@@ -45,26 +58,66 @@ pub struct Session {
     settings: Settings,
     window: RwLock<Window>,
     media: RwLock<Arc<Rendered>>,
-    updates: Subscribers,
+    /// The low-latency playlists, one for each length of parts, by the number of changes they were rendered after.
+    low_latency: Vec<LowLatencyForm>,
     opened: Instant,
     /// Milliseconds after `opened` of the last request for the playlist.
     last_request: AtomicU64,
 }
 
+/// One length of parts, as its viewers see it.
+#[derive(Debug, Default)]
+struct LowLatencyForm {
+    rendered: Mutex<Option<(u64, Arc<Rendered>)>>,
+    updates: Subscribers,
+}
+
+/// A place in a low-latency playlist: `_HLS_msn` and `_HLS_part`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directive {
+    /// Media sequence number.
+    pub sequence: u64,
+    /// Index of a part in that segment; without one the whole segment is meant.
+    pub part: Option<u64>,
+}
+
+/// Where a part is.
+#[derive(Debug, Clone)]
+pub enum PartState {
+    /// Complete: these pieces of this segment.
+    Complete(Arc<Segment>, Range<usize>),
+    /// The next one to come.
+    Next,
+    /// Not announced, or not kept any more.
+    Unknown,
+}
+
 #[derive(Debug)]
 struct Window {
     entries: VecDeque<Entry>,
-    /// Index of the first entry in the playlist.
-    listed: usize,
+    /// Where the early-announcing playlist starts.
+    listed: Listing,
+    /// Where the low-latency playlist starts, never behind `listed`.
+    listed_low_latency: Listing,
+    parts: Vec<PartList>,
+    /// Counts changes that show in low-latency playlists.
+    version: u64,
     /// Index of the growing entry; behind the last one when the session has ended.
     growing: usize,
-    /// Discontinuities in front of the first listed entry, for DISCONTINUITY-SEQUENCE.
-    discontinuities: u64,
     /// Whether all listed segments so far started with a key frame. Once untrue it stays so: the tag is about the whole playlist.
     independent: bool,
     /// Bytes of finished segments.
     bytes: u64,
     ended: bool,
+}
+
+/// The start of a playlist.
+#[derive(Debug, Clone, Copy, Default)]
+struct Listing {
+    /// Index of the first entry in it.
+    first: usize,
+    /// Discontinuities in front of that, for DISCONTINUITY-SEQUENCE.
+    discontinuities: u64,
 }
 
 #[derive(Debug)]
@@ -75,38 +128,58 @@ struct Entry {
 }
 
 impl Session {
-    /// Opens a session on a segment that is growing already. `expected` is the duration to announce.
-    pub fn open(
+    /// Opens a session on a segment that is growing already and has these base parts. `expected` is the duration to announce.
+    pub(super) fn open(
         id: String,
         settings: Settings,
-        growing: Arc<Segment>,
-        start: Start,
+        growing: Growing,
         expected: Duration,
         now: Instant,
     ) -> Self {
+        let Growing {
+            segment,
+            start,
+            parts,
+        } = growing;
         let mut window = Window {
             entries: VecDeque::from([Entry {
-                segment: growing,
+                segment: Arc::clone(&segment),
                 start,
                 duration: expected,
             }]),
-            listed: 0,
+            listed: Listing::default(),
+            listed_low_latency: Listing::default(),
+            parts: factors(settings.part_target)
+                .into_iter()
+                .map(PartList::new)
+                .collect(),
+            version: 0,
             growing: 0,
-            discontinuities: 0,
             independent: start.independent,
             bytes: 0,
             ended: false,
         };
         window.announce(settings.announce);
-        let media = RwLock::new(Arc::new(window.render(&id, &settings)));
+        for part in parts {
+            window.add_part(&part);
+        }
+        let media = RwLock::new(Arc::new(Rendered::new(
+            window.media(&id, &settings).render(),
+        )));
+        let low_latency = window
+            .parts
+            .iter()
+            .map(|_| LowLatencyForm::default())
+            .collect();
+        let (window, last_request) = (RwLock::new(window), AtomicU64::new(0));
         Self {
             id,
             settings,
-            window: RwLock::new(window),
+            window,
             media,
-            updates: Subscribers::default(),
+            low_latency,
             opened: now,
-            last_request: AtomicU64::new(0),
+            last_request,
         }
     }
 
@@ -125,14 +198,97 @@ impl Session {
         Arc::clone(&self.media.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Those to wake when the playlist changes.
-    pub fn updates(&self) -> &Subscribers {
-        &self.updates
+    /// The media playlist with `EXT-X-PREFETCH`.
+    pub fn prefetch(&self) -> Rendered {
+        Rendered::new(
+            self.read()
+                .media(&self.id, &self.settings)
+                .render_prefetch(),
+        )
+    }
+
+    /// The lengths of parts on offer, as multiples of the base part.
+    pub fn part_factors(&self) -> Vec<usize> {
+        self.read().parts.iter().map(PartList::factor).collect()
+    }
+
+    /// The index of the parts of this many base parts, which the low-latency methods take.
+    pub fn part_length(&self, factor: usize) -> Option<usize> {
+        self.read()
+            .parts
+            .iter()
+            .position(|list| list.factor() == factor)
+    }
+
+    /// The low-latency media playlist with parts of one length. It is rendered when first asked for after a change, and shared.
+    pub fn low_latency(&self, length: usize) -> Option<Arc<Rendered>> {
+        let form = self.low_latency.get(length)?;
+        let mut cached = form.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = self.read();
+        if let Some((version, rendered)) = &*cached
+            && *version == window.version
+        {
+            return Some(Arc::clone(rendered));
+        }
+        let playlist = window.low_latency(length, &self.id, &self.settings)?;
+        let version = window.version;
+        drop(window);
+        let rendered = Arc::new(Rendered::new(playlist.render()));
+        *cached = Some((version, Arc::clone(&rendered)));
+        Some(rendered)
+    }
+
+    /// Those to wake when the low-latency playlist with parts of this length changes.
+    pub fn low_latency_updates(&self, length: usize) -> Option<&Subscribers> {
+        self.low_latency.get(length).map(|form| &form.updates)
+    }
+
+    /// Whether the low-latency playlist has what a blocking reload asks for. A part behind the last of its segment means the first of
+    /// the next (6.2.5.2). Everything is there once the session has ended.
+    pub fn reached(&self, length: usize, directive: Directive) -> bool {
+        self.read().reached(length, directive)
+    }
+
+    /// Whether a blocking reload asks for more than will come soon (6.2.5.2): such a client has lost its way.
+    pub fn too_far(&self, length: usize, directive: Directive) -> bool {
+        let window = self.read();
+        let Some(list) = window.parts.get(length) else {
+            return true;
+        };
+        let Some(growing) = window.growing_sequence() else {
+            return false;
+        };
+        let parts_ahead = (3.0 / (self.settings.part_target.as_secs_f64() * list.factor() as f64))
+            .ceil()
+            .max(3.0) as u64;
+        let done = list.of(growing).count() as u64;
+        directive.sequence > growing + 2
+            || directive.sequence == growing
+                && directive.part.is_some_and(|part| part > done + parts_ahead)
+            || directive.sequence > growing && directive.part.is_some_and(|part| part > parts_ahead)
+    }
+
+    /// Whether the session is over.
+    pub fn ended(&self) -> bool {
+        self.read().ended
+    }
+
+    /// The part with this number, of one length.
+    pub fn part(&self, length: usize, number: u64) -> PartState {
+        let window = self.read();
+        let Some(list) = window.parts.get(length) else {
+            return PartState::Unknown;
+        };
+        match list.get(number) {
+            Some(part) => PartState::Complete(Arc::clone(&part.segment), part.pieces.clone()),
+            None if number == list.next() && !window.ended => PartState::Next,
+            None => PartState::Unknown,
+        }
     }
 
     /// The segment with this media sequence number, if it is announced or still kept.
     pub fn segment(&self, sequence: u64) -> Option<Arc<Segment>> {
-        let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
+        let window = self.read();
         let first = window.entries.front()?.segment.sequence();
         let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
         window
@@ -162,8 +318,8 @@ impl Session {
     }
 
     /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended.
-    pub fn roll(&self, duration: Duration, next: Start) -> Option<Arc<Segment>> {
-        let mut window = self.window.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn roll(&self, duration: Duration, next: Start, now: Instant) -> Option<Arc<Segment>> {
+        let mut window = self.write();
         if window.ended {
             return None;
         }
@@ -180,15 +336,45 @@ impl Session {
             }
         }
         window.announce(self.settings.announce);
-        window.list_from(growing.saturating_sub(LISTED_FINISHED));
+        window.list(&self.settings);
         window.evict(&self.settings);
-        self.publish(window, finished);
+        self.publish(window, finished, now);
         segment
     }
 
+    /// Corrects what was assumed of the segment that comes next: a new run starts it.
+    pub(super) fn restart(&self, start: Start, now: Instant) {
+        let mut window = self.write();
+        window.independent &= start.independent;
+        let growing = window.growing;
+        for (ahead, entry) in window.entries.range_mut(growing..).enumerate() {
+            if ahead == 0 {
+                entry.start = start;
+            } else {
+                entry.start.date = start.date + entry.duration * ahead as u32;
+            }
+        }
+        self.publish(window, None, now);
+    }
+
+    /// Adds a complete base part of the growing segment, whose pieces have been appended.
+    pub(super) fn add_part(&self, part: &BasePart) {
+        let mut window = self.write();
+        if window.ended {
+            return;
+        }
+        let changed = window.add_part(part);
+        drop(window);
+        for (form, changed) in self.low_latency.iter().zip(changed) {
+            if changed {
+                form.updates.wake_all();
+            }
+        }
+    }
+
     /// Ends the session: the growing segment, if it got a byte, is the last one; announced ones are withdrawn.
-    pub fn end(&self, duration: Duration) {
-        let mut window = self.window.write().unwrap_or_else(PoisonError::into_inner);
+    pub fn end(&self, duration: Duration, now: Instant) {
+        let mut window = self.write();
         if window.ended {
             return;
         }
@@ -208,22 +394,36 @@ impl Session {
                 .map(|entry| entry.segment),
         );
         window.ended = true;
-        self.publish(window, over);
+        self.publish(window, over, now);
     }
 
-    /// Renders the changed window, then tells those who wait: the ended segments' readers and the playlist's.
+    /// Renders the changed window, then tells those who wait: the ended segments' readers and the playlists'.
     fn publish(
         &self,
-        window: std::sync::RwLockWriteGuard<'_, Window>,
+        mut window: RwLockWriteGuard<'_, Window>,
         ended: impl IntoIterator<Item = Arc<Segment>>,
+        now: Instant,
     ) {
-        let rendered = Arc::new(window.render(&self.id, &self.settings));
+        window.version += 1;
+        let rendered = Arc::new(Rendered::new(
+            window.media(&self.id, &self.settings).render(),
+        ));
         drop(window);
         *self.media.write().unwrap_or_else(PoisonError::into_inner) = rendered;
         for segment in ended {
-            segment.end();
+            segment.end(now);
         }
-        self.updates.wake_all();
+        for form in &self.low_latency {
+            form.updates.wake_all();
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Window> {
+        self.window.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Window> {
+        self.window.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -257,30 +457,86 @@ impl Window {
         let segment = Arc::clone(&entry.segment);
         self.bytes += segment.size();
         self.growing += 1;
+        for list in &mut self.parts {
+            list.close(&segment);
+        }
         Some(segment)
     }
 
-    /// Moves the start of the playlist up to `index`, never back.
-    fn list_from(&mut self, index: usize) {
-        while self.listed < index {
-            self.discontinuities += u64::from(
-                self.entries
-                    .get(self.listed)
-                    .is_some_and(|entry| entry.start.discontinuity),
-            );
-            self.listed += 1;
+    /// Which lengths of parts that completed one of.
+    fn add_part(&mut self, part: &BasePart) -> Vec<bool> {
+        let Some(entry) = self.entries.get(self.growing) else {
+            return Vec::new();
+        };
+        self.version += 1;
+        self.parts
+            .iter_mut()
+            .map(|list| list.push(part.clone(), &entry.segment))
+            .collect()
+    }
+
+    fn growing_sequence(&self) -> Option<u64> {
+        self.entries
+            .get(self.growing)
+            .map(|entry| entry.segment.sequence())
+    }
+
+    fn reached(&self, length: usize, directive: Directive) -> bool {
+        let (Some(list), Some(growing)) = (self.parts.get(length), self.growing_sequence()) else {
+            return true;
+        };
+        let count = |sequence| list.of(sequence).count() as u64;
+        match directive.part {
+            None => directive.sequence < growing,
+            Some(part) if directive.sequence == growing => part < count(growing),
+            Some(part)
+                if directive.sequence + 1 == growing && part >= count(directive.sequence) =>
+            {
+                count(growing) > 0
+            }
+            Some(_) => directive.sequence < growing,
         }
     }
 
-    /// Drops unlisted entries that are older or more than is to be kept.
-    fn evict(&mut self, settings: &Settings) {
-        let mut unlisted: Duration = self
+    /// Moves the starts of the playlists up, never back.
+    fn list(&mut self, settings: &Settings) {
+        let target = Duration::from_secs(settings.target_duration.into());
+        let mut first = self.listed_low_latency.first;
+        let mut span: Duration = self
             .entries
-            .range(..self.listed)
+            .range(first..self.growing)
             .map(|entry| entry.duration)
             .sum();
-        while self.listed > 0 && (unlisted > settings.retain || self.bytes > settings.retain_bytes)
+        while let Some(entry) = self.entries.get(first)
+            && first + LISTED_FINISHED < self.growing
+            && span - entry.duration >= target * LOW_LATENCY_WINDOW
         {
+            span -= entry.duration;
+            first += 1;
+        }
+        for (listing, index) in [
+            (&mut self.listed_low_latency, first),
+            (
+                &mut self.listed,
+                self.growing.saturating_sub(LISTED_FINISHED),
+            ),
+        ] {
+            while listing.first < index {
+                let gone = self
+                    .entries
+                    .get(listing.first)
+                    .is_some_and(|entry| entry.start.discontinuity);
+                listing.discontinuities += u64::from(gone);
+                listing.first += 1;
+            }
+        }
+    }
+
+    /// Drops entries that no playlist lists and that are older or more than is to be kept.
+    fn evict(&mut self, settings: &Settings) {
+        let unlisted = self.entries.range(..self.listed_low_latency.first);
+        let mut unlisted: Duration = unlisted.map(|entry| entry.duration).sum();
+        while self.listed_low_latency.first > 0 {
             // An entry goes when what is left without it still spans the time to keep, or the bytes are too many.
             let Some(oldest) = self.entries.front() else {
                 return;
@@ -291,57 +547,85 @@ impl Window {
             unlisted -= oldest.duration;
             self.bytes = self.bytes.saturating_sub(oldest.segment.size());
             self.entries.pop_front();
-            self.listed -= 1;
+            self.listed_low_latency.first -= 1;
+            self.listed.first -= 1;
             self.growing -= 1;
+            let first = self
+                .entries
+                .front()
+                .map_or(0, |entry| entry.segment.sequence());
+            for list in &mut self.parts {
+                list.evict_before(first);
+            }
         }
     }
 
-    fn render(&self, id: &str, settings: &Settings) -> Rendered {
-        let segments = self
-            .entries
-            .range(self.listed..)
-            .map(|entry| MediaSegment {
-                uri: segment_name(id, entry.segment.sequence()),
-                duration: entry.duration,
-                date: entry.start.date,
-                discontinuity: entry.start.discontinuity,
-            })
-            .collect();
-        let media = Media {
+    fn media(&self, id: &str, settings: &Settings) -> Media {
+        Media {
             target_duration: settings.target_duration,
-            discontinuity_sequence: self.discontinuities,
+            discontinuity_sequence: self.listed.discontinuities,
             independent_segments: self.independent,
-            media_sequence: self
+            media_sequence: self.sequence_at(self.listed.first),
+            segments: self
                 .entries
-                .get(self.listed)
-                .map_or(0, |entry| entry.segment.sequence()),
-            segments,
+                .range(self.listed.first..)
+                .map(|entry| entry.describe(id))
+                .collect(),
+            unfinished: self.entries.len() - self.growing,
             ended: self.ended,
-        };
-        Rendered::new(media.render())
+        }
+    }
+
+    fn low_latency(&self, length: usize, id: &str, settings: &Settings) -> Option<LowLatency> {
+        let list = self.parts.get(length)?;
+        let first = self.listed_low_latency.first;
+        let end = self.entries.len().min(self.growing + 1);
+        let mut segments = Vec::with_capacity(end - first);
+        let mut from_end = Duration::ZERO;
+        for entry in self.entries.range(first..end).rev() {
+            let sequence = entry.segment.sequence();
+            let mut parts = Vec::new();
+            if from_end <= Duration::from_secs(settings.target_duration.into()) * 3 {
+                parts.extend(list.of(sequence).map(|part| MediaPart {
+                    uri: part_name(id, list.factor(), part.number),
+                    duration: part.duration,
+                    independent: part.independent,
+                }));
+            }
+            from_end += if Some(sequence) == self.growing_sequence() {
+                parts.iter().map(|part| part.duration).sum()
+            } else {
+                entry.duration
+            };
+            segments.push((entry.describe(id), parts));
+        }
+        segments.reverse();
+        Some(LowLatency {
+            target_duration: settings.target_duration,
+            part_target: settings.part_target * list.factor() as u32,
+            discontinuity_sequence: self.listed_low_latency.discontinuities,
+            media_sequence: self.sequence_at(first),
+            segments,
+            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next())),
+        })
+    }
+
+    fn sequence_at(&self, index: usize) -> u64 {
+        self.entries
+            .get(index)
+            .map_or(0, |entry| entry.segment.sequence())
     }
 }
 
-/// File name of a session's media playlist.
-pub fn media_name(id: &str) -> String {
-    format!("{id}.m3u8")
-}
-
-/// File name of a segment.
-pub fn segment_name(id: &str, sequence: u64) -> String {
-    format!("{id}-{sequence}.ts")
-}
-
-/// What a segment's file name says: session and media sequence number.
-pub fn parse_segment_name(name: &str) -> Option<(&str, u64)> {
-    let (id, sequence) = name.strip_suffix(".ts")?.rsplit_once('-')?;
-    // One spelling a segment: `+7` and `07` are not names we gave.
-    if sequence.len() > 1 && sequence.starts_with('0')
-        || !sequence.bytes().all(|byte| byte.is_ascii_digit())
-    {
-        return None;
+impl Entry {
+    fn describe(&self, id: &str) -> MediaSegment {
+        MediaSegment {
+            uri: segment_name(id, self.segment.sequence()),
+            duration: self.duration,
+            date: self.start.date,
+            discontinuity: self.start.discontinuity,
+        }
     }
-    Some((id, sequence.parse().ok()?))
 }
 
 /// An identifier for a session opened now: the time in base 36, so unique over restarts of the server too.
@@ -367,7 +651,9 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
-/// Finished segments in the playlist. Two are enough for every player, and VLC's latency is the length of the list.
+/// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.
+const LOW_LATENCY_WINDOW: u32 = 4;
+/// Finished segments in the early-announcing playlist. Two are enough for every player, and VLC's latency is the length of the list.
 const LISTED_FINISHED: usize = 2;
 /// 2026-01-01: keeps sequence numbers below 2^31 until 2043, for players that hold them in 32 bits.
 const SEQUENCE_EPOCH: u64 = 1_767_225_600;

@@ -2,9 +2,11 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/NAME/playlist.m3u8` | multivariant playlist; waits for a stream that is about to go live |
-//! | `/NAME/SESSION.m3u8` | media playlist of a session |
-//! | `/NAME/SESSION-SEQUENCE.ts` | a segment: finished, growing, or announced |
+//! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
+//! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
+//! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
+//! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
+//! | `/NAME/media-2.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
 //! | `/metrics`, `/healthz` | for operators |
 //!
@@ -12,6 +14,7 @@
 
 pub mod body;
 pub mod listener;
+mod media;
 pub mod meter;
 mod response;
 mod status;
@@ -25,9 +28,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use self::body::ResponseBody;
 use self::meter::Meter;
 use self::response::{Cache, Responder};
+use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
-use crate::hls::segment::{Segment, State};
-use crate::hls::session::parse_segment_name;
 use crate::metrics::{self, Metrics};
 use crate::stream::registry::Registry;
 use crate::stream::{Stream, Viewer};
@@ -47,6 +49,7 @@ pub struct Service {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    started: Instant,
 }
 
 /// One viewer's connection, for as long as it lasts.
@@ -64,10 +67,24 @@ enum Target<'a> {
     Streams,
     Metrics,
     Health,
-    Multivariant(&'a str),
-    Media(&'a str, &'a str),
-    Segment(&'a str, &'a str, u64),
+    Multivariant(&'a str, Form),
+    File(&'a str, File<'a>),
     Unknown,
+}
+
+/// Which media playlist a multivariant playlist leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Early,
+    Prefetch,
+    LowLatency(Option<Duration>),
+}
+
+/// What else a request says.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    query: &'a str,
+    headers: &'a HeaderMap,
 }
 
 impl Service {
@@ -77,6 +94,7 @@ impl Service {
             registry,
             metrics,
             settings,
+            started: Instant::now(),
         }
     }
 
@@ -95,16 +113,23 @@ impl Service {
         request: &Request<B>,
     ) -> Response<ResponseBody> {
         let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
-        let target = Target::parse(request.uri().path());
+        let (path, query) = (
+            request.uri().path(),
+            request.uri().query().unwrap_or_default(),
+        );
+        let target = Target::parse(path, query);
         let kind = target.kind();
         let response = match *request.method() {
-            _ if request.uri().path().len() > MAX_PATH => respond.error(
+            _ if path.len() > MAX_PATH => respond.error(
                 StatusCode::URI_TOO_LONG,
                 "the path is longer than any that this server gives out",
             ),
             Method::GET | Method::HEAD => {
-                self.get(connection, request.headers(), target, &respond)
-                    .await
+                let asked = Asked {
+                    query,
+                    headers: request.headers(),
+                };
+                self.get(connection, asked, target, &respond).await
             }
             Method::OPTIONS => respond.options(),
             _ => respond.not_allowed(),
@@ -120,12 +145,12 @@ impl Service {
     async fn get(
         &self,
         connection: &Connection,
-        headers: &HeaderMap,
+        asked: Asked<'_>,
         target: Target<'_>,
         respond: &Responder<'_>,
     ) -> Response<ResponseBody> {
         match target {
-            Target::Index if status::wants_json(headers) => {
+            Target::Index if status::wants_json(asked.headers) => {
                 status::streams(&self.registry, respond)
             }
             Target::Index => status::index(&self.registry, respond),
@@ -135,31 +160,17 @@ impl Service {
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
             }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
-            Target::Multivariant(name) => match self.registry.find(name) {
-                Some(stream) => multivariant(&stream, headers, respond).await,
+            Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {
+                Some(stream) => multivariant(&stream, form, asked, respond).await,
                 None => unknown_stream(respond),
             },
-            Target::Media(name, id) => match self.registry.find(name) {
+            Target::File(name, file) => match self.find_or_await_return(name, file).await {
                 Some(stream) => {
                     connection.plays(&stream);
-                    media(&stream, id, headers, respond)
+                    media::answer(stream.output(), file, connection, asked, respond).await
                 }
-                None => unknown_stream(respond),
-            },
-            Target::Segment(name, id, sequence) => match self.registry.find(name) {
-                Some(stream) => {
-                    connection.plays(&stream);
-                    let segment = stream
-                        .output()
-                        .session(id)
-                        .and_then(|session| session.segment(sequence));
-                    match segment {
-                        Some(segment) => serve_segment(segment, connection, headers, respond),
-                        None => respond.error(
-                            StatusCode::NOT_FOUND,
-                            "no such segment: it has not been announced yet, or has been dropped from the ring",
-                        ),
-                    }
+                None if self.just_started() && file.is_playlist() => {
+                    respond.retry_later("the server has just started and waits for the publisher")
                 }
                 None => unknown_stream(respond),
             },
@@ -168,6 +179,41 @@ impl Service {
                 "nothing is here; a stream is at /APP/NAME/playlist.m3u8",
             ),
         }
+    }
+
+    /// The stream, waited for if `?wait=SECONDS` asks for that.
+    async fn find_or_wait(&self, name: &str, query: &str) -> Option<Arc<Stream>> {
+        let seconds: u64 = parameter(query, "wait")
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(0);
+        if seconds == 0 {
+            return self.registry.find(name);
+        }
+        let wait = Duration::from_secs(seconds).min(LONGEST_WAIT);
+        tokio::time::timeout(wait, self.registry.wait_for(name))
+            .await
+            .ok()
+    }
+
+    /// The stream, waited for if the server has just started and this is a media playlist: whoever has its name was watching before the
+    /// restart, and players give up at a 404.
+    async fn find_or_await_return(&self, name: &str, file: File<'_>) -> Option<Arc<Stream>> {
+        let stream = self.registry.find(name);
+        if stream.is_some() || !file.is_playlist() || !self.just_started() {
+            return stream;
+        }
+        let playable = async {
+            let stream = self.registry.wait_for(name).await;
+            let output = stream.output();
+            let ready = || (output.multivariant().is_some() || output.ended()).then_some(());
+            output.updates().wait_for(ready).await;
+            Arc::clone(&stream)
+        };
+        tokio::time::timeout(RETURN_WAIT, playable).await.ok()
+    }
+
+    fn just_started(&self) -> bool {
+        self.started.elapsed() < RESTART_GRACE
     }
 
     /// Brings the gauges that are counted only when asked for up to date.
@@ -200,7 +246,7 @@ impl Connection {
 }
 
 impl<'a> Target<'a> {
-    fn parse(path: &'a str) -> Self {
+    fn parse(path: &'a str, query: &str) -> Self {
         let path = path.strip_prefix('/').unwrap_or(path);
         match path {
             "" => return Self::Index,
@@ -212,65 +258,76 @@ impl<'a> Target<'a> {
         let Some((name, file)) = path.rsplit_once('/') else {
             return Self::Unknown;
         };
-        if file == "playlist.m3u8" {
-            Self::Multivariant(name)
-        } else if let Some(id) = file.strip_suffix(".m3u8") {
-            Self::Media(name, id)
-        } else if let Some((id, sequence)) = parse_segment_name(file) {
-            Self::Segment(name, id, sequence)
-        } else {
-            Self::Unknown
+        match file {
+            "playlist.m3u8" if parameter(query, "prefetch").is_some() => {
+                Self::Multivariant(name, Form::Prefetch)
+            }
+            "playlist.m3u8" => Self::Multivariant(name, Form::Early),
+            "ll.m3u8" => {
+                let wanted = parameter(query, "pt")
+                    .and_then(|millis| millis.parse().ok())
+                    .map(Duration::from_millis);
+                Self::Multivariant(name, Form::LowLatency(wanted))
+            }
+            _ => names::parse(file).map_or(Self::Unknown, |file| Self::File(name, file)),
         }
     }
 
     /// The name of the kind in the metrics.
     fn kind(&self) -> &'static str {
         match self {
-            Self::Multivariant(_) => "multivariant",
-            Self::Media(..) => "media",
-            Self::Segment(..) => "segment",
+            Self::Multivariant(..) => "multivariant",
+            Self::File(_, File::Media(_) | File::Prefetch(_)) => "media",
+            Self::File(_, File::LowLatency(..)) => "media_low_latency",
+            Self::File(_, File::Segment(..)) => "segment",
+            Self::File(_, File::Part(..)) => "part",
             Self::Index | Self::Streams | Self::Metrics | Self::Health | Self::Unknown => "other",
         }
     }
 }
 
+/// The value of a query's parameter; empty when it has none.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 /// The multivariant playlist, waited for while a stream that has begun is not yet playable.
 async fn multivariant(
     stream: &Stream,
-    headers: &HeaderMap,
+    form: Form,
+    asked: Asked<'_>,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
     let output = stream.output();
     let ready = output.updates().wait_for(|| {
-        let playlist = output.multivariant();
-        (playlist.is_some() || output.ended()).then_some(playlist)
+        let forms = output.multivariant();
+        (forms.is_some() || output.ended()).then_some(forms)
     });
-    match tokio::time::timeout(START_WAIT, ready).await {
-        Ok(Some(rendered)) => playlist_response(&rendered, headers, respond),
-        Ok(None) => respond.error(
-            StatusCode::NOT_FOUND,
-            "the stream ended before it could be played",
-        ),
-        Err(_) => respond
-            .retry_later("the publisher is connected but has sent nothing that can be played yet"),
-    }
-}
-
-fn media(
-    stream: &Stream,
-    id: &str,
-    headers: &HeaderMap,
-    respond: &Responder<'_>,
-) -> Response<ResponseBody> {
-    match stream.output().session(id) {
-        Some(session) => {
-            session.touch(Instant::now());
-            playlist_response(&session.media(), headers, respond)
+    let forms = match tokio::time::timeout(START_WAIT, ready).await {
+        Ok(Some(forms)) => forms,
+        Ok(None) => {
+            return respond.error(
+                StatusCode::NOT_FOUND,
+                "the stream ended before it could be played",
+            );
         }
-        None => respond.error(
-            StatusCode::NOT_FOUND,
-            "no such media playlist; start from playlist.m3u8",
-        ),
+        Err(_) => {
+            return respond.retry_later(
+                "the publisher is connected but has sent nothing that can be played yet",
+            );
+        }
+    };
+    let rendered = match form {
+        Form::Early => Some(&forms.early),
+        Form::Prefetch => Some(&forms.prefetch),
+        Form::LowLatency(wanted) => forms.low_latency(wanted),
+    };
+    match rendered {
+        Some(rendered) => playlist_response(rendered, asked.headers, respond),
+        None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
     }
 }
 
@@ -294,30 +351,6 @@ fn playlist_response(
     }
 }
 
-fn serve_segment(
-    segment: Arc<Segment>,
-    connection: &Connection,
-    headers: &HeaderMap,
-    respond: &Responder<'_>,
-) -> Response<ResponseBody> {
-    match segment.state() {
-        // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
-        State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-            ResponseBody::growing(segment, Arc::clone(&connection.meter))
-        }),
-        State::Finished => respond.ranged(
-            SEGMENT_TYPE,
-            Cache::Immutable,
-            segment.pieces(0..usize::MAX),
-            headers,
-        ),
-        State::Withdrawn => respond.error(
-            StatusCode::NOT_FOUND,
-            "the stream ended before this segment",
-        ),
-    }
-}
-
 fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
     respond.error(
         StatusCode::NOT_FOUND,
@@ -325,9 +358,14 @@ fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
     )
 }
 
-const SEGMENT_TYPE: &str = "video/mp2t";
 /// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
 const START_WAIT: Duration = Duration::from_secs(15);
+/// How long after its start the server waits for publishers to come back, rather than to say that there is no such stream.
+const RESTART_GRACE: Duration = Duration::from_secs(60);
+/// Players wait ten seconds for the first byte of a media playlist.
+const RETURN_WAIT: Duration = Duration::from_secs(8);
+/// Proxies cut off requests that are not answered within a minute, or half of one.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// A stream name, a slash and a file name, with room.
 const MAX_PATH: usize = 1024;
 
@@ -337,21 +375,26 @@ mod tests {
 
     #[test]
     fn paths() {
+        let parse = |path| Target::parse(path, "pt=200&prefetch");
         assert!(matches!(
-            Target::parse("/live/a/playlist.m3u8"),
-            Target::Multivariant("live/a")
+            parse("/live/a/playlist.m3u8"),
+            Target::Multivariant("live/a", Form::Prefetch)
         ));
         assert!(matches!(
-            Target::parse("/live/playlist.m3u8"),
-            Target::Multivariant("live")
+            Target::parse("/live/playlist.m3u8", ""),
+            Target::Multivariant("live", Form::Early)
+        ));
+        let wanted = Some(Duration::from_millis(200));
+        assert!(
+            matches!(parse("/live/a/ll.m3u8"), Target::Multivariant("live/a", Form::LowLatency(w)) if w == wanted)
+        );
+        assert!(matches!(
+            parse("/live/a/media-1.m3u8"),
+            Target::File("live/a", File::Media(1))
         ));
         assert!(matches!(
-            Target::parse("/live/a/x1.m3u8"),
-            Target::Media("live/a", "x1")
-        ));
-        assert!(matches!(
-            Target::parse("/live/a/x1-7.ts"),
-            Target::Segment("live/a", "x1", 7)
+            parse("/live/a/x1-7.ts"),
+            Target::File("live/a", File::Segment("x1", 7))
         ));
         for path in [
             "/playlist.m3u8",
@@ -361,7 +404,15 @@ mod tests {
             "//",
             "/live/a/x1--7.tsx",
         ] {
-            assert!(matches!(Target::parse(path), Target::Unknown), "{path}");
+            assert!(matches!(parse(path), Target::Unknown), "{path}");
         }
+    }
+
+    #[test]
+    fn parameters() {
+        assert_eq!(parameter("a=1&b&c=", "a"), Some("1"));
+        assert_eq!(parameter("a=1&b&c=", "b"), Some(""));
+        assert_eq!(parameter("a=1&b&c=", "d"), None);
+        assert_eq!(parameter("", "a"), None);
     }
 }

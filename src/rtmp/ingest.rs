@@ -19,9 +19,10 @@ use super::session::{self, Event, PublishRequest, Refusal, Session, SessionConfi
 use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
-use crate::metrics::Reason;
-use crate::stream::Publication;
+use crate::metrics::{Metrics, Reason};
 use crate::stream::name::StreamName;
+use crate::stream::{Entrance, Publication};
+use crate::time::Repairs;
 
 /// Why a connection ended. All of it is the peer's doing or the network's.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,8 @@ enum End {
     Silent(Duration),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("another publisher has taken over")]
+    Replaced,
     #[error("the server is shutting down")]
     Shutdown,
 }
@@ -47,6 +50,8 @@ pub(super) struct Ingest {
     stream: TcpStream,
     shared: Arc<Shared>,
     session: Session,
+    /// Since when the connection has not been publishing.
+    idle_since: Instant,
     input: BytesMut,
     run: Option<Run>,
 }
@@ -58,6 +63,7 @@ struct Run {
     counted: Stats,
     live: bool,
     malformed: u64,
+    repairs: Repairs,
     pending: Vec<flv::Event>,
 }
 
@@ -68,6 +74,7 @@ impl Ingest {
             stream,
             shared,
             session,
+            idle_since: Instant::now(),
             input: BytesMut::with_capacity(READ_BUFFER),
             run: None,
         }
@@ -80,8 +87,12 @@ impl Ingest {
             () = shutdown.cancelled() => End::Shutdown,
         };
         let published = self.run.is_some();
-        if matches!(end, End::Shutdown) {
-            self.session.unpublish("The server is shutting down.");
+        match end {
+            End::Shutdown => self.session.unpublish("The server is shutting down."),
+            End::Replaced => self
+                .session
+                .fail_publish(&Refusal::bad_name("Another publisher has taken over.")),
+            _ => {}
         }
         // Ends the stream, so that its viewers get its end before the publisher gets ours.
         self.finish_run();
@@ -99,7 +110,6 @@ impl Ingest {
     }
 
     async fn serve(&mut self) -> End {
-        let accepted = Instant::now();
         loop {
             let (patience, late) = match &self.run {
                 Some(_) => {
@@ -107,12 +117,17 @@ impl Ingest {
                     (patience, End::Silent(patience))
                 }
                 None => (
-                    PUBLISH_WITHIN.saturating_sub(accepted.elapsed()),
+                    PUBLISH_WITHIN.saturating_sub(self.idle_since.elapsed()),
                     End::TooSlow(PUBLISH_WITHIN),
                 ),
             };
             self.input.reserve(READ_BUFFER / 2);
-            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+            let read = timeout(patience, self.stream.read_buf(&mut self.input));
+            let read = tokio::select! {
+                read = read => read,
+                () = replaced(&self.run) => return End::Replaced,
+            };
+            match read {
                 Err(_) => return late,
                 Ok(Err(error)) => return End::Broken(error),
                 Ok(Ok(0)) => return End::Closed,
@@ -170,7 +185,12 @@ impl Ingest {
                 }
             }
             Event::Metadata(metadata) => debug!(?metadata, "metadata, for information only"),
-            Event::Unpublish => self.finish_run(),
+            Event::Unpublish => {
+                if let Some(run) = &mut self.run {
+                    run.publication.say_goodbye();
+                }
+                self.finish_run();
+            }
         }
         Ok(())
     }
@@ -187,10 +207,21 @@ impl Ingest {
             "stream",
             tracing::field::display(publication.stream().name()),
         );
+        let entrance = publication.entrance();
         info!(
             encoder = request.flash_ver.as_deref().unwrap_or("unknown"),
+            ?entrance,
             "publishing"
         );
+        match entrance {
+            Entrance::Start => {}
+            Entrance::Reconnect => {
+                self.shared.metrics.reconnects.inc();
+            }
+            Entrance::Takeover => {
+                self.shared.metrics.takeovers.inc();
+            }
+        }
         self.shared.metrics.publishes.inc();
         self.shared.metrics.publishers.inc();
         self.run = Some(Run {
@@ -199,6 +230,7 @@ impl Ingest {
             counted: Stats::default(),
             live: false,
             malformed: 0,
+            repairs: Repairs::default(),
             pending: Vec::new(),
         });
         Ok(())
@@ -206,6 +238,7 @@ impl Ingest {
 
     fn finish_run(&mut self) {
         if let Some(mut run) = self.run.take() {
+            self.idle_since = Instant::now();
             run.deliver(&self.shared, Now::read());
             self.shared.metrics.publishers.dec();
             info!(
@@ -232,7 +265,8 @@ impl Ingest {
                 if let Some(run) = &mut self.run {
                     run.malformed += 1;
                     if run.malformed == 1 {
-                        warn!(%error, "a malformed tag was left out; further ones are only counted");
+                        // Usual at a run's start: frames that come before their configuration.
+                        debug!(%error, "a malformed tag was left out; further ones are only counted");
                     }
                 }
                 Ok(())
@@ -258,7 +292,7 @@ impl Ingest {
     fn report(&self, end: &End, published: bool) {
         let reason = match end {
             End::Closed | End::Broken(_) if published => None,
-            End::Shutdown => None,
+            End::Shutdown | End::Replaced => None,
             End::Closed => Some("closed_early"),
             End::Broken(_) => Some("broken"),
             End::Session(_) => Some("protocol"),
@@ -281,6 +315,14 @@ impl Ingest {
     }
 }
 
+/// Resolves when another publisher has taken the place of this one; never while nothing is published.
+async fn replaced(run: &Option<Run>) {
+    match run {
+        Some(run) => run.publication.replaced().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Run {
     /// Hands what the demuxer has found to the stream.
     fn deliver(&mut self, shared: &Shared, now: Now) {
@@ -295,6 +337,7 @@ impl Run {
             .units_dropped
             .inc_by(stats.dropped - self.counted.dropped);
         self.counted = stats;
+        self.count_repairs(metrics);
         if live && !self.live {
             self.live = true;
             let name = self.publication.stream().name();
@@ -303,6 +346,43 @@ impl Run {
                 shared.settings.http_port
             );
         }
+    }
+}
+
+impl Run {
+    /// Counts what has been repaired of the publisher's times since the last look, and says so the first time.
+    fn count_repairs(&mut self, metrics: &Metrics) {
+        let repairs = *self.publication.timeline().repairs();
+        if repairs == self.repairs {
+            return;
+        }
+        if self.repairs.total() == 0 {
+            warn!(
+                ?repairs,
+                "the publisher's timestamps need repair; further repairs are only counted, in timestamp_repairs"
+            );
+        }
+        let kinds = |repairs: &Repairs| {
+            [
+                ("jump_ahead", repairs.jumps_ahead),
+                ("jump_back", repairs.jumps_back),
+                ("stalled", repairs.stalled),
+                ("not_rising", repairs.not_rising),
+                ("skew", repairs.skew),
+                ("negative_composition", repairs.negative_composition),
+                ("audio_gap", repairs.audio_gaps),
+            ]
+        };
+        for ((reason, total), (_, before)) in kinds(&repairs).into_iter().zip(kinds(&self.repairs))
+        {
+            if total > before {
+                metrics
+                    .timestamp_repairs
+                    .get_or_create(&Reason { reason })
+                    .inc_by(total - before);
+            }
+        }
+        self.repairs = repairs;
     }
 }
 

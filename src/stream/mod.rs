@@ -7,7 +7,7 @@ pub mod name;
 pub mod registry;
 pub mod subscribers;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +18,7 @@ use crate::hls::packager::{Packager, Settings, Stats};
 use crate::media::{AccessUnit, Track, Tracks};
 use crate::time::{Ticks, Timeline};
 use name::StreamName;
+use subscribers::Subscribers;
 
 /// One named live programme.
 #[derive(Debug)]
@@ -25,24 +26,57 @@ pub struct Stream {
     name: StreamName,
     started: SystemTime,
     output: Arc<Output>,
-    packager: Mutex<Packager>,
+    feed: Mutex<Feed>,
+    /// Those publishers to wake that may have been replaced.
+    takeovers: Subscribers,
     viewers: AtomicUsize,
-    /// Milliseconds from `origin` to the end of the stream; [`u64::MAX`] while it lives.
-    ended_at: AtomicU64,
-    origin: Instant,
+}
+
+/// The publisher's side of a stream.
+#[derive(Debug)]
+struct Feed {
+    packager: Packager,
+    /// Number of the newest run; an older one feeds nothing any more.
+    run: u64,
+    state: FeedState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FeedState {
+    /// The newest run goes on.
+    Publishing,
+    /// It has ended; another may continue it until then.
+    Waiting { until: Instant },
+    /// The stream is over since then.
+    Ended { since: Instant },
+}
+
+/// What a publish means to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// It starts the stream.
+    Start,
+    /// It continues the stream after an outage.
+    Reconnect,
+    /// It replaces another publisher.
+    Takeover,
 }
 
 impl Stream {
     fn new(name: StreamName, settings: Settings, now: Now) -> Self {
         let output = Arc::new(Output::default());
+        let packager = Packager::new(settings, Arc::clone(&output));
         Self {
             name,
             started: now.wall,
-            packager: Mutex::new(Packager::new(settings, Arc::clone(&output))),
             output,
+            feed: Mutex::new(Feed {
+                packager,
+                run: 0,
+                state: FeedState::Waiting { until: now.instant },
+            }),
+            takeovers: Subscribers::default(),
             viewers: AtomicUsize::new(0),
-            ended_at: AtomicU64::new(u64::MAX),
-            origin: now.instant,
         }
     }
 
@@ -74,7 +108,7 @@ impl Stream {
 
     /// The tracks that are listed; none before it is live.
     pub fn tracks(&self) -> Tracks {
-        self.lock().tracks().clone()
+        self.lock().packager.tracks().clone()
     }
 
     /// Bytes held in its ring by finished segments.
@@ -86,25 +120,77 @@ impl Stream {
             .sum()
     }
 
-    /// How long ago it ended; `None` while it lives.
-    fn ended_for(&self, now: Instant) -> Option<Duration> {
-        let ended_at = self.ended_at.load(Ordering::Acquire);
-        (ended_at != u64::MAX)
-            .then(|| now.saturating_duration_since(self.origin + Duration::from_millis(ended_at)))
+    /// Starts a run, as `entrance` of this stream's life. `None` if the stream is over, or busy and not to be taken over.
+    fn enter(
+        self: &Arc<Self>,
+        take_over: bool,
+        reconnect: Reconnect,
+        now: Now,
+    ) -> Option<Publication> {
+        let mut feed = self.lock();
+        let entrance = match feed.state {
+            FeedState::Ended { .. } => return None,
+            FeedState::Publishing if !take_over => return None,
+            FeedState::Publishing => {
+                feed.packager.pause(now);
+                Entrance::Takeover
+            }
+            FeedState::Waiting { .. } if feed.run == 0 => Entrance::Start,
+            FeedState::Waiting { .. } => Entrance::Reconnect,
+        };
+        feed.run += 1;
+        feed.state = FeedState::Publishing;
+        let start = feed.packager.resume_at().unwrap_or(TIMELINE_START);
+        let run = feed.run;
+        drop(feed);
+        self.takeovers.wake_all();
+        let stream = Arc::clone(self);
+        let (timeline, origin) = (Timeline::new(start), now.instant);
+        Some(Publication {
+            stream,
+            run,
+            entrance,
+            reconnect,
+            goodbye: false,
+            timeline,
+            origin,
+        })
     }
 
+    /// Ends the stream if nobody has come back in time. True if it has been over for `linger`.
+    fn age(&self, linger: Duration, now: Now) -> bool {
+        let mut feed = self.lock();
+        match feed.state {
+            FeedState::Publishing => false,
+            FeedState::Waiting { until } => {
+                if now.instant >= until {
+                    feed.end(now);
+                }
+                false
+            }
+            FeedState::Ended { since } => now.instant.saturating_duration_since(since) >= linger,
+        }
+    }
+
+    /// Ends the stream now, whoever publishes.
     fn end(&self, now: Now) {
         self.lock().end(now);
-        let since = now
-            .instant
-            .saturating_duration_since(self.origin)
-            .as_millis() as u64;
-        self.ended_at.store(since, Ordering::Release);
+        self.takeovers.wake_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Packager> {
+    fn lock(&self) -> MutexGuard<'_, Feed> {
         // A panic while packaging ends that publisher's run; what is already in the ring is whole.
-        self.packager.lock().unwrap_or_else(PoisonError::into_inner)
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feed {
+    fn end(&mut self, now: Now) {
+        if !matches!(self.state, FeedState::Ended { .. }) {
+            self.packager.end(now);
+            self.state = FeedState::Ended { since: now.instant };
+            self.run += 1;
+        }
     }
 }
 
@@ -125,26 +211,49 @@ impl Drop for Viewer {
     }
 }
 
-/// One uninterrupted publish: the right to feed a stream. Ends the stream when dropped.
+/// How long a stream waits for a publisher that has gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Reconnect {
+    /// When it vanished: the connection broke, or was closed without a word.
+    pub after_loss: Duration,
+    /// When it said goodbye. It may be a person who restarts an encoder to change its settings.
+    pub after_goodbye: Duration,
+}
+
+/// One uninterrupted publish: the right to feed a stream, until it is dropped or somebody else takes over.
 #[derive(Debug)]
 pub struct Publication {
     stream: Arc<Stream>,
+    run: u64,
+    entrance: Entrance,
+    reconnect: Reconnect,
+    goodbye: bool,
     timeline: Timeline,
     origin: Instant,
 }
 
 impl Publication {
-    fn new(stream: Arc<Stream>, now: Now) -> Self {
-        Self {
-            stream,
-            timeline: Timeline::new(TIMELINE_START),
-            origin: now.instant,
-        }
-    }
-
     /// The stream that is fed.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// What this publish means to the stream.
+    pub fn entrance(&self) -> Entrance {
+        self.entrance
+    }
+
+    /// Resolves when this run may feed the stream no longer: another publisher has taken over, or the stream was ended.
+    pub async fn replaced(&self) {
+        self.stream
+            .takeovers
+            .wait_for(|| (self.stream.lock().run != self.run).then_some(()))
+            .await
+    }
+
+    /// The publisher has said goodbye, so it need not be waited for as long.
+    pub fn say_goodbye(&mut self) {
+        self.goodbye = true;
     }
 
     /// Takes what the demuxer found. Returns what has gone out in total, and whether the stream is live.
@@ -154,8 +263,14 @@ impl Publication {
         now: Now,
     ) -> (Stats, bool) {
         let arrival = now.instant.saturating_duration_since(self.origin);
-        let mut packager = self.stream.lock();
+        let mut feed = self.stream.lock();
+        let feed = &mut *feed;
+        let packager = &mut feed.packager;
         for event in events {
+            if feed.run != self.run {
+                // Replaced; the connection will learn of it in a moment.
+                break;
+            }
             match event {
                 flv::Event::Video(config) => packager.configure_video(config),
                 flv::Event::Audio(config) => packager.configure_audio(config),
@@ -194,7 +309,24 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        self.stream.end(Now::read());
+        let now = Now::read();
+        let mut feed = self.stream.lock();
+        if feed.run != self.run {
+            return;
+        }
+        let wait = if self.goodbye {
+            self.reconnect.after_goodbye
+        } else {
+            self.reconnect.after_loss
+        };
+        if wait.is_zero() {
+            feed.end(now);
+        } else {
+            feed.packager.pause(now);
+            feed.state = FeedState::Waiting {
+                until: now.instant + wait,
+            };
+        }
     }
 }
 

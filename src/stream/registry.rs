@@ -3,13 +3,14 @@
 //! Rule: no guard of the map leaves this file, and nothing here waits. Callers get `Arc`s.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::name::StreamName;
-use super::{Publication, Stream};
+use super::subscribers::Subscribers;
+use super::{Publication, Reconnect, Stream};
 use crate::hls::Now;
 use crate::hls::packager::Settings;
 
@@ -24,53 +25,81 @@ pub enum Error {
     TooManyStreams(usize),
 }
 
+/// What the streams are told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How segments are made and kept.
+    pub packager: Settings,
+    /// Streams at the same time.
+    pub max_streams: usize,
+    /// Whether a second publisher replaces the first; else it is refused.
+    pub take_over: bool,
+    /// How long a publisher that has gone is waited for.
+    pub reconnect: Reconnect,
+}
+
 /// All streams, by name.
 #[derive(Debug)]
 pub struct Registry {
     streams: DashMap<StreamName, Arc<Stream>>,
-    settings: Settings,
-    max_streams: usize,
+    arrivals: Subscribers,
+    policy: Policy,
 }
 
 impl Registry {
-    /// An empty table whose streams will be made with `settings`.
-    pub fn new(settings: Settings, max_streams: usize) -> Self {
+    /// An empty table.
+    pub fn new(policy: Policy) -> Self {
         Self {
             streams: DashMap::new(),
-            settings,
-            max_streams,
+            arrivals: Subscribers::default(),
+            policy,
         }
     }
 
-    /// Starts a stream, or takes the place of one that has ended.
+    /// Starts a stream, continues one whose publisher has gone, or takes over.
     ///
     /// # Errors
-    /// When the name is live, or there are too many streams.
+    /// When the name is live and not to be taken over, or there are too many streams.
     pub fn publish(&self, name: StreamName, now: Now) -> Result<Publication, Error> {
         // Counted before the entry is taken: `len` would wait for the very shard that the entry holds.
-        let full = self.streams.len() >= self.max_streams;
-        let stream = match self.streams.entry(name.clone()) {
-            Entry::Occupied(entry) if !entry.get().output().ended() => {
-                return Err(Error::Busy(name));
-            }
-            Entry::Occupied(mut entry) => {
-                let stream = Arc::new(Stream::new(name, self.settings.clone(), now));
-                entry.insert(Arc::clone(&stream));
-                stream
-            }
-            Entry::Vacant(_) if full => return Err(Error::TooManyStreams(self.max_streams)),
+        let full = self.streams.len() >= self.policy.max_streams;
+        let Policy {
+            take_over,
+            reconnect,
+            ..
+        } = self.policy;
+        let fresh = |name| Arc::new(Stream::new(name, self.policy.packager.clone(), now));
+        let publication = match self.streams.entry(name.clone()) {
+            Entry::Occupied(mut entry) => match entry.get().enter(take_over, reconnect, now) {
+                Some(publication) => Some(publication),
+                None if entry.get().output().ended() => {
+                    let stream = fresh(name.clone());
+                    entry.insert(Arc::clone(&stream));
+                    stream.enter(false, reconnect, now)
+                }
+                None => None,
+            },
+            Entry::Vacant(_) if full => return Err(Error::TooManyStreams(self.policy.max_streams)),
             Entry::Vacant(entry) => {
-                let stream = Arc::new(Stream::new(name, self.settings.clone(), now));
+                let stream = fresh(name.clone());
                 entry.insert(Arc::clone(&stream));
-                stream
+                stream.enter(false, reconnect, now)
             }
         };
-        Ok(Publication::new(stream, now))
+        self.arrivals.wake_all();
+        publication.ok_or(Error::Busy(name))
     }
 
     /// The stream of this name, live or lately ended.
     pub fn find(&self, name: &str) -> Option<Arc<Stream>> {
         self.streams.get(name).map(|stream| Arc::clone(&stream))
+    }
+
+    /// Waits until a stream of this name is live. Bound it with a timeout.
+    pub async fn wait_for(&self, name: &str) -> Arc<Stream> {
+        self.arrivals
+            .wait_for(|| self.find(name).filter(|stream| !stream.output().ended()))
+            .await
     }
 
     /// All streams, by name.
@@ -84,9 +113,22 @@ impl Registry {
         streams
     }
 
-    /// Forgets streams that ended longer than `linger` ago. Their memory goes as soon as the last viewer has read what it reads.
-    pub fn reap(&self, linger: Duration, now: Instant) {
-        self.streams
-            .retain(|_, stream| stream.ended_for(now).is_none_or(|ended| ended < linger));
+    /// Ends streams whose publisher has not come back in time, and forgets those that have been over for `linger`. Their memory goes as
+    /// soon as the last viewer has read what it reads.
+    pub fn age(&self, linger: Duration, now: Now) {
+        // Ending a stream wakes its viewers, so it is not done with a guard of the map held.
+        for stream in self.list() {
+            if stream.age(linger, now) {
+                self.streams
+                    .remove_if(stream.name(), |_, current| Arc::ptr_eq(current, &stream));
+            }
+        }
+    }
+
+    /// Ends all streams.
+    pub fn end_all(&self, now: Now) {
+        for stream in self.list() {
+            stream.end(now);
+        }
     }
 }

@@ -106,7 +106,11 @@ impl Muxer {
             return Err(Error::UnknownTrack(Track::Video));
         }
         self.bridge_pcr(unit.dts, PID_VIDEO, self.video_continuity, out)?;
-        self.last_pcr = Some(unit.dts);
+        // Where pictures have fallen so far behind the sound that the clock went on without them, they do not set it back.
+        let sets_clock = self.last_pcr.is_none_or(|last| unit.dts > last);
+        if sets_clock {
+            self.last_pcr = Some(unit.dts);
+        }
         let Some(VideoConfig::H264(config)) = &self.tracks.video else {
             return Err(Error::UnknownTrack(Track::Video));
         };
@@ -116,7 +120,7 @@ impl Muxer {
             pts: unit.pts,
             dts: unit.dts,
             random_access: unit.key,
-            pcr: Some(pcr_of(unit.dts)),
+            pcr: sets_clock.then(|| pcr_of(unit.dts)),
         };
         // The access unit is walked twice, for its length and for its bytes, so that nothing is gathered in between.
         let mut length = 0;
@@ -155,7 +159,12 @@ impl Muxer {
             return Err(Error::UnknownTrack(Track::Audio));
         }
         let pcr = if self.tracks.video.is_some() {
-            self.bridge_pcr(unit.dts, PID_VIDEO, self.video_continuity, out)?;
+            self.bridge_pcr(
+                unit.dts - LATE_PICTURES,
+                PID_VIDEO,
+                self.video_continuity,
+                out,
+            )?;
             None
         } else {
             self.bridge_pcr(unit.dts, PID_AUDIO, self.audio_continuity, out)?;
@@ -274,6 +283,8 @@ const START_CODE: [u8; 4] = [0, 0, 0, 1];
 const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 0x09, 0xf0];
 /// 2.7.2 allows 100 ms between PCRs; a tenth less leaves room for rounding.
 const PCR_INTERVAL: Ticks = Ticks::from_millis(90);
+/// Pictures that arrive this much later than the sound of their time are not late yet: until then sound does not push the clock on.
+const LATE_PICTURES: Ticks = Ticks::from_millis(500);
 const PCR_LEAD: Ticks = Ticks::from_millis(100);
 /// Bounds what a gap in the publisher's times can make us write: 20 s of PCRs, 42 kB.
 const MAX_BRIDGE_PACKETS: usize = 222;

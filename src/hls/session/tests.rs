@@ -8,6 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn settings() -> Settings {
     Settings {
         target_duration: 1,
+        part_target: Duration::from_millis(500),
         announce: 2,
         retain: Duration::from_secs(3),
         retain_bytes: 1000,
@@ -32,15 +33,13 @@ fn grow(segment: &Segment, size: usize) {
 fn open(settings: Settings) -> (Session, Arc<Segment>) {
     let growing = Arc::new(Segment::pending(100));
     grow(&growing, 10);
+    let first = Growing {
+        segment: Arc::clone(&growing),
+        start: start(0),
+        parts: Vec::new(),
+    };
     (
-        Session::open(
-            "s".into(),
-            settings,
-            Arc::clone(&growing),
-            start(0),
-            SECOND,
-            Instant::now(),
-        ),
+        Session::open("s".into(), settings, first, SECOND, Instant::now()),
         growing,
     )
 }
@@ -66,7 +65,7 @@ fn lists_two_finished_the_growing_and_the_announced() {
     let (session, _) = open(settings());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts", "s-102.ts"]);
     for n in 1..5 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     assert_eq!(
         uris(&session),
@@ -82,12 +81,16 @@ fn lists_two_finished_the_growing_and_the_announced() {
 fn announced_duration_is_the_predecessors_and_true_once_finished() {
     let (session, _) = open(settings());
     grow(
-        &session.roll(Duration::from_millis(900), start(1)).unwrap(),
+        &session
+            .roll(Duration::from_millis(900), start(1), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(tags(&session, "#EXTINF:"), ["0.90000,"; 4]);
     grow(
-        &session.roll(Duration::from_millis(1100), start(2)).unwrap(),
+        &session
+            .roll(Duration::from_millis(1100), start(2), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(
@@ -109,12 +112,12 @@ fn announced_duration_is_the_predecessors_and_true_once_finished() {
 fn keeps_forgotten_segments_for_a_time() {
     let (session, _) = open(settings());
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
-    // 110 grows, 108 and 109 are listed, 105 to 107 are kept for their three seconds.
-    assert!(session.segment(104).is_none());
-    assert!(session.segment(105).is_some());
-    assert_eq!(session.bytes(), 50);
+    // 110 grows, 106 to 109 are in the low-latency playlist, 103 to 105 are kept for their three seconds.
+    assert!(session.segment(102).is_none());
+    assert!(session.segment(103).is_some());
+    assert_eq!(session.bytes(), 70);
 }
 
 #[test]
@@ -124,10 +127,13 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
         ..settings()
     });
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 400);
+        grow(
+            &session.roll(SECOND, start(n), Instant::now()).unwrap(),
+            400,
+        );
     }
-    assert!(session.segment(107).is_none());
-    assert!(session.segment(108).is_some());
+    assert!(session.segment(105).is_none());
+    assert!(session.segment(106).is_some());
     assert_eq!(uris(&session).len(), 5);
 }
 
@@ -139,7 +145,7 @@ fn discontinuity_sequence_counts_those_that_left() {
             discontinuity: n == 2,
             ..start(n)
         };
-        grow(&session.roll(SECOND, next).unwrap(), 10);
+        grow(&session.roll(SECOND, next, Instant::now()).unwrap(), 10);
         let expected = if n >= 5 { "1" } else { "0" };
         assert_eq!(
             tags(&session, "#EXT-X-DISCONTINUITY-SEQUENCE:"),
@@ -165,6 +171,7 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
             independent: false,
             ..start(1)
         },
+        Instant::now(),
     );
     assert_eq!(tags(&session, "#EXT-X-INDEPENDENT-SEGMENTS").len(), 0);
 }
@@ -172,33 +179,19 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
 #[test]
 fn the_end_withdraws_what_was_announced() {
     let (session, _) = open(settings());
-    grow(&session.roll(SECOND, start(1)).unwrap(), 10);
+    grow(&session.roll(SECOND, start(1), Instant::now()).unwrap(), 10);
     let announced = session.segment(102).unwrap();
-    session.end(Duration::from_millis(500));
+    session.end(Duration::from_millis(500), Instant::now());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts"]);
     assert_eq!(tags(&session, "#EXT-X-ENDLIST").len(), 1);
     assert_eq!(tags(&session, "#EXTINF:"), ["1.00000,", "0.50000,"]);
     assert_eq!(announced.state(), State::Withdrawn);
     assert!(session.segment(102).is_none());
-    assert!(session.roll(SECOND, start(2)).is_none());
+    assert!(session.roll(SECOND, start(2), Instant::now()).is_none());
 }
 
 #[test]
-fn names() {
-    assert_eq!(
-        parse_segment_name(&segment_name("abc", 7)),
-        Some(("abc", 7))
-    );
-    for bad in [
-        "abc-+7.ts",
-        "abc-07.ts",
-        "abc-7.mp4",
-        "abc.ts",
-        "abc-.ts",
-        "abc-99999999999999999999.ts",
-    ] {
-        assert_eq!(parse_segment_name(bad), None, "{bad}");
-    }
+fn identifiers_come_from_the_clock() {
     assert_eq!(
         session_id(UNIX_EPOCH + Duration::from_millis(36 * 36 + 35)),
         "10z"
@@ -206,4 +199,105 @@ fn names() {
     let restarted = UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH + 100);
     assert_eq!(first_sequence(restarted), 400);
     assert_eq!(first_sequence(UNIX_EPOCH), 0);
+}
+
+fn add_part(session: &Session, segment: &Segment, independent: bool) {
+    let pieces = segment.piece_count() - 1..segment.piece_count();
+    session.add_part(&BasePart {
+        pieces,
+        duration: Duration::from_millis(500),
+        independent,
+    });
+}
+
+fn low_latency(session: &Session) -> String {
+    String::from_utf8(session.low_latency(0).unwrap().plain().to_vec()).unwrap()
+}
+
+#[test]
+fn the_hint_is_always_the_part_that_comes() {
+    let (session, mut growing) = open(settings());
+    let mut expected = 0;
+    for n in 1..=12 {
+        for half in 0..2 {
+            let text = low_latency(&session);
+            let hint = format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s-ll1-{expected}.ts\"\n");
+            assert!(text.ends_with(&hint), "{text}");
+            assert!(matches!(session.part(0, expected), PartState::Next));
+            grow(&growing, 10);
+            add_part(&session, &growing, half == 0);
+            assert!(matches!(session.part(0, expected), PartState::Complete(..)));
+            assert!(matches!(session.part(0, expected + 2), PartState::Unknown));
+            expected += 1;
+        }
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
+    }
+    assert!(
+        matches!(session.part(0, 0), PartState::Unknown),
+        "long dropped"
+    );
+    session.end(Duration::ZERO, Instant::now());
+    assert!(
+        matches!(session.part(0, expected), PartState::Unknown),
+        "withdrawn"
+    );
+    assert!(low_latency(&session).ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[test]
+fn low_latency_playlist_spans_four_target_durations_and_has_parts_for_three() {
+    let (session, mut growing) = open(settings());
+    for n in 1..=12 {
+        grow(&growing, 10);
+        add_part(&session, &growing, true);
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
+    }
+    let text = low_latency(&session);
+    assert_eq!(text.matches("#EXTINF").count(), 4, "{text}");
+    assert_eq!(text.matches("#EXT-X-PART:").count(), 4, "{text}");
+    assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:108\n"), "{text}");
+    grow(&growing, 10);
+    add_part(&session, &growing, true);
+    assert_eq!(
+        low_latency(&session).matches("#EXT-X-PART:").count(),
+        4,
+        "those older than three seconds lose theirs"
+    );
+}
+
+#[test]
+fn blocking_reloads_wait_for_what_they_name() {
+    let (session, growing) = open(settings());
+    let reached = |sequence, part| session.reached(0, Directive { sequence, part });
+    assert!(!reached(100, Some(0)));
+    grow(&growing, 10);
+    add_part(&session, &growing, true);
+    assert!(reached(100, Some(0)));
+    assert!(!reached(100, Some(1)));
+    assert!(!reached(100, None));
+    let growing = session.roll(SECOND, start(1), Instant::now()).unwrap();
+    assert!(reached(100, None));
+    assert!(
+        !reached(100, Some(1)),
+        "a part behind the last of its segment is the first of the next"
+    );
+    grow(&growing, 10);
+    add_part(&session, &growing, true);
+    assert!(reached(100, Some(1)));
+    assert!(reached(99, Some(7)), "long past");
+    session.end(SECOND, Instant::now());
+    assert!(
+        reached(200, None),
+        "an ended playlist has all there will be"
+    );
+}
+
+#[test]
+fn reloads_that_have_lost_their_way_are_told() {
+    let (session, _) = open(settings());
+    let too_far = |sequence, part| session.too_far(0, Directive { sequence, part });
+    assert!(!too_far(100, Some(6)) && too_far(100, Some(7)));
+    assert!(!too_far(102, None) && too_far(103, None));
+    assert!(too_far(u64::MAX, Some(u64::MAX)));
+    assert!(!too_far(0, Some(0)));
 }

@@ -1,0 +1,232 @@
+//! Media playlists, segments and parts of one session: what is there is sent, what is announced is waited for, the rest is 404.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::{Response, StatusCode};
+
+use super::body::ResponseBody;
+use super::response::{Cache, Responder};
+use super::{Asked, Connection, parameter, playlist_response};
+use crate::hls::names::File;
+use crate::hls::output::Output;
+use crate::hls::playlist::Rendered;
+use crate::hls::segment::{Segment, State};
+use crate::hls::session::{Directive, PartState, Session};
+
+/// A refusal: status, and what was wrong.
+type Refusal = (StatusCode, &'static str);
+
+/// Answers for a file of a stream.
+pub(super) async fn answer(
+    output: &Output,
+    file: File<'_>,
+    connection: &Connection,
+    asked: Asked<'_>,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
+    match answer_or_refuse(output, file, connection, asked, respond).await {
+        Ok(response) => response,
+        Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
+        Err((status, text)) => respond.error(status, text),
+    }
+}
+
+async fn answer_or_refuse(
+    output: &Output,
+    file: File<'_>,
+    connection: &Connection,
+    asked: Asked<'_>,
+    respond: &Responder<'_>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    match file {
+        File::Media(target_duration) => {
+            let playlist = playlist_session(output, target_duration)?.media();
+            Ok(playlist_response(&playlist, asked.headers, respond))
+        }
+        File::Prefetch(target_duration) => {
+            let playlist = playlist_session(output, target_duration)?.prefetch();
+            Ok(playlist_response(&playlist, asked.headers, respond))
+        }
+        File::LowLatency(factor, target_duration) => {
+            let session = playlist_session(output, target_duration)?;
+            let playlist = low_latency(&session, factor, asked.query).await?;
+            Ok(playlist_response(&playlist, asked.headers, respond))
+        }
+        File::Segment(id, sequence) => {
+            let segment = output
+                .session(id)
+                .and_then(|session| session.segment(sequence));
+            let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
+            if asked.wants_it_whole() {
+                let ended = || (segment.state() > State::Growing).then_some(());
+                // Not an error when it takes longer: then it is streamed like to anybody else.
+                let _ =
+                    tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
+            }
+            Ok(serve_segment(segment, connection, asked, respond))
+        }
+        File::Part(id, factor, number) => {
+            let session = output.session(id).ok_or(UNKNOWN_PART)?;
+            let pieces = part(&session, factor, number).await?;
+            Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, pieces, asked.headers))
+        }
+    }
+}
+
+fn playlist_session(output: &Output, target_duration: u32) -> Result<Arc<Session>, Refusal> {
+    let session = output.session_of(target_duration);
+    let session = session.ok_or((
+        StatusCode::NOT_FOUND,
+        "no such playlist; start from playlist.m3u8",
+    ))?;
+    session.touch(Instant::now());
+    Ok(session)
+}
+
+impl Asked<'_> {
+    /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
+    ///
+    /// That is a script's XMLHttpRequest, which browsers mark (Fetch Metadata, `Sec-Fetch-Dest: empty`). Fed at the speed of the media it
+    /// would take the bit rate for the bandwidth and fall to the lowest rendition. `?stream` tells a script that does read along.
+    fn wants_it_whole(&self) -> bool {
+        let script = self
+            .headers
+            .get("sec-fetch-dest")
+            .is_some_and(|value| value == "empty");
+        (script || parameter(self.query, "hold").is_some())
+            && parameter(self.query, "stream").is_none()
+    }
+}
+
+fn serve_segment(
+    segment: Arc<Segment>,
+    connection: &Connection,
+    asked: Asked<'_>,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
+    match segment.state() {
+        // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
+        State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
+            ResponseBody::growing(segment, Arc::clone(&connection.meter))
+        }),
+        State::Finished => respond.ranged(
+            SEGMENT_TYPE,
+            Cache::Immutable,
+            segment.pieces(0..usize::MAX),
+            asked.headers,
+        ),
+        State::Withdrawn => respond.error(
+            StatusCode::NOT_FOUND,
+            "the stream ended before this segment",
+        ),
+    }
+}
+
+/// The pieces of a part. The next one is waited for, until it is whole: no byte of a part may be sent before all of it can (6.2.6).
+async fn part(session: &Session, factor: usize, number: u64) -> Result<Vec<bytes::Bytes>, Refusal> {
+    let length = session.part_length(factor).ok_or(UNKNOWN_PART)?;
+    let updates = session.low_latency_updates(length).ok_or(UNKNOWN_PART)?;
+    let settled = updates.wait_for(|| match session.part(length, number) {
+        PartState::Next => None,
+        PartState::Complete(segment, pieces) => Some(Some(segment.pieces(pieces))),
+        PartState::Unknown => Some(None),
+    });
+    let settled = tokio::time::timeout(block_limit(session), settled).await;
+    settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)
+}
+
+/// The low-latency playlist, held back until it has what `_HLS_msn` and `_HLS_part` ask for (6.2.5.2).
+async fn low_latency(
+    session: &Session,
+    factor: usize,
+    query: &str,
+) -> Result<Arc<Rendered>, Refusal> {
+    const UNKNOWN: Refusal = (
+        StatusCode::NOT_FOUND,
+        "no parts of this length are on offer; start from ll.m3u8",
+    );
+    let length = session.part_length(factor).ok_or(UNKNOWN)?;
+    let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
+    if let Some(directive) = parse_directive(query)?
+        && !session.ended()
+    {
+        if session.too_far(length, directive) {
+            let text = "_HLS_msn or _HLS_part lies too far ahead of the playlist's end";
+            return Err((StatusCode::BAD_REQUEST, text));
+        }
+        let reached = updates.wait_for(|| session.reached(length, directive).then_some(()));
+        tokio::time::timeout(block_limit(session), reached)
+            .await
+            .map_err(|_| STALLED)?;
+    }
+    session.low_latency(length).ok_or(UNKNOWN)
+}
+
+fn parse_directive(query: &str) -> Result<Option<Directive>, Refusal> {
+    let number = |name| match parameter(query, name) {
+        None => Ok(None),
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(text.parse().unwrap_or(u64::MAX)))
+        }
+        Some(_) => Err((
+            StatusCode::BAD_REQUEST,
+            "_HLS_msn and _HLS_part are decimal numbers",
+        )),
+    };
+    match (number("_HLS_msn")?, number("_HLS_part")?) {
+        (Some(sequence), part) => Ok(Some(Directive { sequence, part })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err((StatusCode::BAD_REQUEST, "_HLS_part needs _HLS_msn")),
+    }
+}
+
+/// How long a request may be held (6.2.5.2: a server should not block for more than three target durations).
+fn block_limit(session: &Session) -> Duration {
+    Duration::from_secs(session.target_duration().into()) * 3
+}
+
+const UNKNOWN_SEGMENT: Refusal = (
+    StatusCode::NOT_FOUND,
+    "no such segment: it has not been announced yet, or has been dropped from the ring",
+);
+const UNKNOWN_PART: Refusal = (
+    StatusCode::NOT_FOUND,
+    "no such part: it is not the next one, or has been dropped from the ring",
+);
+const STALLED: Refusal = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "the publisher has sent nothing for three target durations",
+);
+/// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
+const HOLD_LIMIT: Duration = Duration::from_secs(6);
+const SEGMENT_TYPE: &str = "video/mp2t";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives() {
+        let directive = |sequence, part| Ok(Some(Directive { sequence, part }));
+        assert_eq!(parse_directive(""), Ok(None));
+        assert_eq!(parse_directive("_HLS_msn=7"), directive(7, None));
+        assert_eq!(
+            parse_directive("x=1&_HLS_part=2&_HLS_msn=7"),
+            directive(7, Some(2))
+        );
+        assert_eq!(
+            parse_directive("_HLS_msn=99999999999999999999999"),
+            directive(u64::MAX, None)
+        );
+        for bad in [
+            "_HLS_part=2",
+            "_HLS_msn=",
+            "_HLS_msn=-1",
+            "_HLS_msn=1e3",
+            "_HLS_msn=7&_HLS_part=x",
+        ] {
+            assert!(parse_directive(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What an HTTP client may expect of any server: methods, ranges, caching, compression, cross-origin use, errors, connections.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use crate::common::media::Clip;
+use crate::common::playlist;
+use crate::common::publisher::Publisher;
+use crate::common::server::TestServer;
+use crate::common::viewer::{Viewer, get, request};
+use crate::common::{eventually, logs};
+
+/// A stream at 2.6 s, with two segments finished, one growing and two announced.
+struct Live {
+    server: Arc<TestServer>,
+    publisher: Publisher,
+    media: String,
+    finished: String,
+    growing: String,
+    announced: String,
+}
+
+impl Live {
+    async fn start(options: &[&str]) -> Self {
+        let server = Arc::new(TestServer::with(options));
+        let mut publisher = Publisher::start(&server, "live/a", &Clip::default()).await;
+        publisher.send_until(2600).await;
+        let media = playlist::media_path(&server, "live/a").await;
+        let entries = playlist::fetch(&server, &media).await.entries;
+        let path = |index: usize| playlist::sibling(&media, &entries[index].uri);
+        Self {
+            finished: path(0),
+            growing: path(2),
+            announced: path(3),
+            server,
+            publisher,
+            media,
+        }
+    }
+
+    async fn finish(self) {
+        self.publisher.finish().await;
+        self.server.assert_no_panics();
+    }
+}
+
+const MASTER: &str = "/live/a/playlist.m3u8";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_is_get_without_the_body() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    for path in [MASTER, &live.media, &live.finished, "/healthz", "/nothing"] {
+        let (with, without) = (
+            get(http, path).await,
+            request(http, "HEAD", path, &[]).await,
+        );
+        assert_eq!(with.status(), without.status(), "{path}");
+        for name in ["content-type", "content-length", "cache-control"] {
+            assert_eq!(with.header(name), without.header(name), "{path}: {name}");
+        }
+        assert!(without.bytes().is_empty());
+    }
+    for path in [&live.growing, &live.announced] {
+        // On a connection that goes on, so a body would be mistaken for the next answer.
+        let mut viewer = Viewer::connect(http).await;
+        for _ in 0..2 {
+            viewer.ask("HEAD", path, &[]).await;
+            let head = viewer.head().await;
+            assert_eq!(head.status, 200);
+            assert_eq!(head.header("content-type"), Some("video/mp2t"));
+        }
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_of_a_finished_segment() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    let whole = get(http, &live.finished).await;
+    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    let bytes = whole.bytes();
+    let length = bytes.len();
+    for (range, first, last) in [
+        ("0-0", 0, 0),
+        ("0-", 0, length - 1),
+        ("188-375", 188, 375),
+        ("-188", length - 188, length - 1),
+        ("1000-99999999", 1000, length - 1),
+    ] {
+        let header = format!("Range: bytes={range}");
+        let part = request(http, "GET", &live.finished, &[&header]).await;
+        assert_eq!(part.status(), 206, "{range}");
+        assert_eq!(
+            part.header("content-range"),
+            Some(format!("bytes {first}-{last}/{length}").as_str())
+        );
+        assert!(part.bytes() == bytes[first..=last], "{range}");
+    }
+    for range in [format!("{length}-"), "-0".to_owned()] {
+        let header = format!("Range: bytes={range}");
+        let part = request(http, "GET", &live.finished, &[&header]).await;
+        assert_eq!(part.status(), 416, "{range}");
+        assert_eq!(
+            part.header("content-range"),
+            Some(format!("bytes */{length}").as_str())
+        );
+    }
+    for range in ["bytes=5-3", "bytes=0-1,5-6", "pages=1-2", "bytes=x"] {
+        let header = format!("Range: {range}");
+        let ignored = request(http, "GET", &live.finished, &[&header]).await;
+        assert_eq!(ignored.status(), 200, "{range}");
+        assert_eq!(ignored.bytes().len(), length);
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_a_growing_segment_is_ignored() {
+    let live = Live::start(&[]).await;
+    for path in [&live.growing, &live.announced] {
+        let mut viewer = Viewer::connect(live.server.http).await;
+        viewer.ask("GET", path, &["Range: bytes=0-"]).await;
+        let head = viewer.head().await;
+        assert_eq!(head.status, 200);
+        assert_eq!(head.header("transfer-encoding"), Some("chunked"));
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_are_told_which_ones_are_served() {
+    let live = Live::start(&[]).await;
+    for path in [MASTER, &live.finished, "/", "/nothing"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "BREW"] {
+            let headers = ["Content-Length: 0"];
+            let response = request(live.server.http, method, path, &headers).await;
+            assert_eq!(response.status(), 405, "{method} {path}");
+            assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"));
+        }
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_any_origin_may_play() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    let headers = [
+        "Origin: https://page.example",
+        "Access-Control-Request-Method: GET",
+        "Access-Control-Request-Headers: range",
+    ];
+    for path in [MASTER, &live.media, &live.finished, &live.announced] {
+        let preflight = request(http, "OPTIONS", path, &headers).await;
+        assert_eq!(preflight.status(), 204);
+        assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+        let methods = preflight.header("access-control-allow-methods").unwrap();
+        assert!(methods.contains("GET") && methods.contains("HEAD"));
+        assert!(preflight.header("access-control-allow-headers").is_some());
+    }
+    for path in [MASTER, &live.media, &live.finished, "/nothing"] {
+        let response = request(http, "GET", path, &headers[..1]).await;
+        assert_eq!(
+            response.header("access-control-allow-origin"),
+            Some("*"),
+            "{path}"
+        );
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_one_origin_may_play() {
+    let live = Live::start(&["--cors-origin", "https://page.example"]).await;
+    for path in [MASTER, &live.media, &live.finished] {
+        let response = get(live.server.http, path).await;
+        assert_eq!(
+            response.header("access-control-allow-origin"),
+            Some("https://page.example")
+        );
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn playlists_are_packed_for_who_can_unpack_them() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    for path in [MASTER, &live.media] {
+        let plain = get(http, path).await;
+        assert_eq!(plain.header("content-encoding"), None);
+        assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
+        let packed = request(http, "GET", path, &["Accept-Encoding: gzip, br"]).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"));
+        assert_eq!(packed.header("vary"), Some("Accept-Encoding"));
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&packed.bytes()[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, plain.text());
+        let refused = request(http, "GET", path, &["Accept-Encoding: gzip;q=0"]).await;
+        assert_eq!(refused.header("content-encoding"), None);
+    }
+    let segment = request(http, "GET", &live.finished, &["Accept-Encoding: gzip"]).await;
+    assert_eq!(
+        segment.header("content-encoding"),
+        None,
+        "media does not pack"
+    );
+    live.finish().await;
+}
+
+/// A CDN in front may keep what never changes, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_are_told_what_to_keep() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    let caching = async |path: &str| {
+        let response = get(http, path).await;
+        response.header("cache-control").unwrap().to_owned()
+    };
+    assert!(caching(&live.finished).await.contains("max-age"));
+    for path in [MASTER, &live.media, "/", "/metrics", "/api/streams"] {
+        let caching = caching(path).await;
+        assert!(
+            caching == "no-store" || caching.contains("max-age=0"),
+            "{path}: {caching}"
+        );
+    }
+    for path in ["/live/a/nothing-1.ts", "/live/b/playlist.m3u8", "/x"] {
+        let response = get(http, path).await;
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{path}");
+    }
+    for path in [MASTER, &live.media, &live.finished, "/nothing"] {
+        let response = get(http, path).await;
+        assert_eq!(response.header("set-cookie"), None);
+        assert_eq!(response.header("location"), None);
+        assert!(response.header("date").is_some());
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_serves_many_requests() {
+    let live = Live::start(&[]).await;
+    let mut viewer = Viewer::connect(live.server.http).await;
+    for _ in 0..50 {
+        for path in [MASTER, &live.media, &live.finished, "/nothing"] {
+            viewer.ask("GET", path, &[]).await;
+            viewer.response().await;
+        }
+    }
+    // Requests sent ahead are answered in order.
+    let two = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
+    viewer.ask("GET", "/healthz", &[]).await;
+    viewer.send(two.as_bytes()).await.unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(viewer.response().await.status());
+        viewer.expect_body();
+    }
+    assert_eq!(statuses, [200, 200, 404]);
+    assert_eq!(live.server.metrics.http_connections.get(), 1);
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_connections_are_told_so() {
+    let server = TestServer::with(&["--max-connections", "2"]);
+    let mut first = Viewer::connect(server.http).await;
+    let mut second = Viewer::connect(server.http).await;
+    for viewer in [&mut first, &mut second] {
+        viewer.ask("GET", "/healthz", &[]).await;
+        assert_eq!(viewer.response().await.status(), 200);
+    }
+    let mut third = Viewer::connect(server.http).await;
+    third.ask("GET", "/healthz", &[]).await;
+    let response = third.response().await;
+    assert_eq!(response.status(), 503);
+    assert!(response.header("retry-after").is_some());
+    assert!(response.text().contains("as many connections as it may"));
+    third.expect_close().await;
+    logs::wait_for(&["--max-connections is reached"]).await;
+    // A place that becomes free is given away again.
+    drop(first);
+    eventually("a free place", || {
+        (server.metrics.http_connections.get() < 2).then_some(())
+    })
+    .await;
+    assert_eq!(get(server.http, "/healthz").await.status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_streams_is_for_people_and_for_programmes() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    let page = request(http, "GET", "/", &["Accept: text/html,*/*"]).await;
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(page.text().contains("href=\"/live/a/playlist.m3u8\""));
+    let by_accept = request(http, "GET", "/", &["Accept: application/json"]).await;
+    let by_path = get(http, "/api/streams").await;
+    for list in [by_accept, by_path] {
+        assert_eq!(list.header("content-type"), Some("application/json"));
+        let text = list.text();
+        assert!(text.contains("\"name\":\"live/a\""), "{text}");
+        assert!(
+            text.contains("\"playlist\":\"/live/a/playlist.m3u8\""),
+            "{text}"
+        );
+        assert!(text.contains("\"resolution\":\"320x180\""), "{text}");
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_what_happens() {
+    let live = Live::start(&[]).await;
+    let http = live.server.http;
+    get(http, &live.finished).await;
+    let response = get(http, "/metrics").await;
+    let kind = response.header("content-type").unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = response.text();
+    for line in [
+        "lhls_publishers 1",
+        "lhls_publishes_total 1",
+        "lhls_streams 1",
+        "lhls_panics_total 0",
+        "lhls_http_requests_total{kind=\"segment\",status=\"200\"} 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(value("lhls_pieces_total ") >= 78.0, "{text}");
+    assert!(value("lhls_ring_bytes ") > 1000.0);
+    assert!(value("lhls_http_sent_bytes_total ") > 1000.0);
+    assert!(value("lhls_rtmp_received_bytes_total ") > 1000.0);
+    assert!(text.ends_with("# EOF\n"));
+    live.finish().await;
+}

@@ -1,0 +1,22 @@
+//! The whole server from outside: real encoders and players, scripted peers, and what they may not break.
+//!
+//! One behaviour a module. They are one binary because linking is the slow part. Every test starts its own server in process, on
+//! ports of its own; what is waited for is always a condition, bounded generously, so a loaded machine makes them slow and not red.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+mod access_units_arrive_untouched;
+mod bad_http;
+mod bad_rtmp;
+mod cli;
+mod encoders_publish;
+mod ffmpeg_round_trip;
+mod golden_playlists;
+mod group_of_pictures_length;
+mod http_conventions;
+mod playlist_invariants;
+mod publisher_leaves;
+mod segments_grow;
+mod viewers;
