@@ -58,7 +58,8 @@ fn wake_all(bencher: Bencher<'_, '_>, viewers: usize) {
     let subscribers = Subscribers::default();
     let (round, woken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     for _ in 0..viewers {
-        let (subscribers, round, woken) = (subscribers.clone(), Arc::clone(&round), Arc::clone(&woken));
+        let (subscribers, round, woken) =
+            (subscribers.clone(), Arc::clone(&round), Arc::clone(&woken));
         runtime.spawn(async move {
             let subscription = subscribers.subscribe();
             let mut seen = 0;

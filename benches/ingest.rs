@@ -2,7 +2,11 @@
 //! ring. Throughput is that of the bytes that go in.
 
 #[path = "../src/bin/lhls-bench/signal.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the load generator, which uses all of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the load generator, which uses all of it"
+)]
 mod signal;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -50,7 +54,13 @@ fn flv_demuxer(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(size)).bench_local(|| {
         let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
         for (kind, timestamp, payload) in &messages {
-            demux(&mut demuxer, *kind, *timestamp, payload.clone(), &mut events);
+            demux(
+                &mut demuxer,
+                *kind,
+                *timestamp,
+                payload.clone(),
+                &mut events,
+            );
             black_box(&events);
             events.clear();
         }
@@ -86,7 +96,9 @@ fn bytes_to_pieces(bencher: Bencher<'_, '_>, chunk_size: u32) {
     let mut count = 0;
     let (instant, wall) = (Instant::now(), SystemTime::now());
     bencher
-        .counter(BytesCount::new(seconds.iter().map(Bytes::len).sum::<usize>()))
+        .counter(BytesCount::new(
+            seconds.iter().map(Bytes::len).sum::<usize>(),
+        ))
         .bench_local(|| {
             count += 1;
             let name = StreamName::new("bench", &format!("s{}", count % 8)).unwrap();
@@ -127,15 +139,45 @@ fn mux(bencher: Bencher<'_, '_>, track: Track, size: u32) {
         audio: true,
     });
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
-    demux(&mut demuxer, kind::VIDEO, 0, signal.video_header(), &mut events);
-    demux(&mut demuxer, kind::AUDIO, 0, signal.audio_header(), &mut events);
+    demux(
+        &mut demuxer,
+        kind::VIDEO,
+        0,
+        signal.video_header(),
+        &mut events,
+    );
+    demux(
+        &mut demuxer,
+        kind::AUDIO,
+        0,
+        signal.audio_header(),
+        &mut events,
+    );
     match track {
         Track::Video => {
             // The size asked for is that of one picture, which here is that of a whole group.
-            demux(&mut demuxer, kind::VIDEO, 0, signal.picture(1, 0), &mut events);
-            demux(&mut demuxer, kind::VIDEO, 0, signal.picture(0, 0), &mut events);
+            demux(
+                &mut demuxer,
+                kind::VIDEO,
+                0,
+                signal.picture(1, 0),
+                &mut events,
+            );
+            demux(
+                &mut demuxer,
+                kind::VIDEO,
+                0,
+                signal.picture(0, 0),
+                &mut events,
+            );
         }
-        Track::Audio => demux(&mut demuxer, kind::AUDIO, 0, signal.audio_frame(), &mut events),
+        Track::Audio => demux(
+            &mut demuxer,
+            kind::AUDIO,
+            0,
+            signal.audio_frame(),
+            &mut events,
+        ),
     }
     let mut tracks = Tracks::default();
     let mut unit = None;

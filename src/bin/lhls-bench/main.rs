@@ -5,7 +5,10 @@
 //! down everything; the other commands are for any server that is already running here. Nothing but loopback addresses is accepted.
 
 #![allow(clippy::print_stdout, reason = "results are what it prints")]
-#![allow(unreachable_pub, reason = "nothing is reachable in a binary; pub is for the other modules")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing is reachable in a binary; pub is for the other modules"
+)]
 
 mod baseline;
 mod plot;
@@ -158,7 +161,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 warm_up: Duration::from_secs(warm_up),
                 duration: Duration::from_secs(seconds.min(MAX_SECONDS)),
             };
-            let result = runs::following(&server.target(), &Arc::new(signal.signal()), plan).await?;
+            let result =
+                runs::following(&server.target(), &Arc::new(signal.signal()), plan).await?;
             println!("{}\n{}", result.line(), result.json());
         }
         Command::Fetch {

@@ -37,9 +37,8 @@ pub fn capacity(curves: &[Curve], machine: &str) -> String {
     let slowest = all().map(|point| point[2]).fold(10.0, f64::max);
     let decades = slowest.log10().ceil() - LEAST_MS.log10();
     let x = |viewers: f64| LEFT + WIDTH * viewers / most;
-    let latency = |ms: f64| {
-        TOP + HEIGHT - HEIGHT * (ms.max(LEAST_MS).log10() - LEAST_MS.log10()) / decades
-    };
+    let latency =
+        |ms: f64| TOP + HEIGHT - HEIGHT * (ms.max(LEAST_MS).log10() - LEAST_MS.log10()) / decades;
     let load = |percent: f64| LOAD_TOP + LOAD_HEIGHT - LOAD_HEIGHT * percent / 100.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 600\" font-family=\"sans-serif\" font-size=\"13\">\n\
@@ -72,7 +71,9 @@ pub fn capacity(curves: &[Curve], machine: &str) -> String {
     for (index, curve) in curves.iter().enumerate() {
         let color = COLORS[index % COLORS.len()];
         for (column, dash, what) in [(1, "4 4", "p50"), (2, "none", "p99")] {
-            line(&mut svg, color, dash, curve, |p| (x(p[0]), latency(p[column])));
+            line(&mut svg, color, dash, curve, |p| {
+                (x(p[0]), latency(p[column]))
+            });
             let y = TOP + 16.0 + 18.0 * (2 * index + column - 1) as f64;
             let _ = writeln!(
                 svg,

@@ -77,9 +77,15 @@ pub async fn following(
         for index in 0..plan.publishers {
             let phase = Duration::from_secs(1) * index as u32 / plan.publishers as u32;
             publishers.push(
-                Publisher::start(rtmp, &stream_name(index), Arc::clone(signal), phase, Arc::clone(&sent))
-                    .await
-                    .with_context(|| format!("publisher {index}"))?,
+                Publisher::start(
+                    rtmp,
+                    &stream_name(index),
+                    Arc::clone(signal),
+                    phase,
+                    Arc::clone(&sent),
+                )
+                .await
+                .with_context(|| format!("publisher {index}"))?,
             );
         }
         // A stream can be played once its first group of pictures is complete.
@@ -88,7 +94,12 @@ pub async fn following(
     let mut viewers = Vec::new();
     for index in 0..plan.viewers {
         let name = stream_name(index % plan.publishers.max(1));
-        viewers.push(Viewer::start(target.http, &name, plan.reload, Arc::clone(&seen)));
+        viewers.push(Viewer::start(
+            target.http,
+            &name,
+            plan.reload,
+            Arc::clone(&seen),
+        ));
         if index % 20 == 19 {
             sleep(Duration::from_millis(5)).await;
         }
@@ -118,8 +129,16 @@ pub async fn following(
         publishers: plan.publishers,
         viewers: plan.viewers,
         playing: seen.playing.load(Ordering::Relaxed),
-        latency: seen.latency.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        lateness: sent.lateness.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        latency: seen
+            .latency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
+        lateness: sent
+            .lateness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
         stalls: seen.stalls.load(Ordering::Relaxed),
         misplaced: seen.misplaced.load(Ordering::Relaxed),
         errors: seen.errors.load(Ordering::Relaxed) - errors_before
@@ -172,7 +191,10 @@ impl Following {
             ("latency_p99_ms", self.latency.percentile(0.99).into()),
             ("latency_p999_ms", self.latency.percentile(0.999).into()),
             ("latency_max_ms", self.latency.max().into()),
-            ("generator_late_p99_ms", self.lateness.percentile(0.99).into()),
+            (
+                "generator_late_p99_ms",
+                self.lateness.percentile(0.99).into(),
+            ),
             ("stalls", self.stalls.into()),
             ("misplaced", self.misplaced.into()),
             ("errors", self.errors.into()),
@@ -247,7 +269,9 @@ pub async fn fetching(
     let own = Usage::own().cpu - own_before.cpu;
     let server = usage()
         .zip(server_before)
-        .map_or(Duration::ZERO, |(after, before)| after.cpu.saturating_sub(before.cpu));
+        .map_or(Duration::ZERO, |(after, before)| {
+            after.cpu.saturating_sub(before.cpu)
+        });
     let foreign = Machine::read().disturbance(machine_before, own + server);
     Ok(Fetching {
         connections,
@@ -375,8 +399,14 @@ pub async fn paused_stream(
 ) -> anyhow::Result<(String, Vec<String>, Publisher)> {
     let rtmp = target.rtmp.context("this needs a server to publish to")?;
     let name = format!("bench/paused-{}", signal::now() % 1_000_000_000);
-    let publisher =
-        Publisher::start(rtmp, &name, Arc::clone(signal), Duration::ZERO, Arc::clone(sent)).await?;
+    let publisher = Publisher::start(
+        rtmp,
+        &name,
+        Arc::clone(signal),
+        Duration::ZERO,
+        Arc::clone(sent),
+    )
+    .await?;
     sleep(Duration::from_secs(seconds)).await;
     sent.paused.store(true, Ordering::Relaxed);
     sleep(Duration::from_millis(300)).await;

@@ -205,7 +205,11 @@ impl fmt::Display for Json {
             }
             Self::Number(value) => write!(out, "{value:.4}"),
             Self::Text(text) => {
-                write!(out, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+                write!(
+                    out,
+                    "\"{}\"",
+                    text.replace('\\', "\\\\").replace('"', "\\\"")
+                )
             }
             Self::List(values) => {
                 out.write_str("[")?;
@@ -217,7 +221,11 @@ impl fmt::Display for Json {
             Self::Object(values) => {
                 out.write_str("{")?;
                 for (index, (name, value)) in values.iter().enumerate() {
-                    write!(out, "{}\"{name}\":{value}", if index > 0 { "," } else { "" })?;
+                    write!(
+                        out,
+                        "{}\"{name}\":{value}",
+                        if index > 0 { "," } else { "" }
+                    )?;
                 }
                 out.write_str("}")
             }
@@ -239,7 +247,10 @@ mod tests {
         }
         for (share, milliseconds) in [(0.5, 50.0), (0.99, 99.0), (0.999, 99.9), (1.0, 100.0)] {
             let found = histogram.percentile(share);
-            assert!((found / milliseconds - 1.0).abs() < 0.02, "{share}: {found}");
+            assert!(
+                (found / milliseconds - 1.0).abs() < 0.02,
+                "{share}: {found}"
+            );
         }
         for value in [0, 1, 63, 64, 65, 1 << 20, u64::MAX] {
             let at = bucket(value);

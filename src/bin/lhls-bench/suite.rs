@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub struct Options {
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
     /// Where the plot goes.
-    #[arg(long)]
+    #[arg(long, overrides_with = "plot")]
     plot: Option<PathBuf>,
     /// Shorter runs, for a look.
     #[arg(long)]
@@ -130,7 +131,7 @@ async fn fan_out(options: &Options, plan: Plan) -> anyhow::Result<Json> {
                 lhls(options, &[])?
             };
             quiet().await;
-        let result = runs::following(&target, &signal, Plan { viewers, ..plan }).await?;
+            let result = runs::following(&target, &signal, Plan { viewers, ..plan }).await?;
             println!("{}", result.line());
             results.push(result);
         }
@@ -164,7 +165,11 @@ async fn publishers(options: &Options, plan: Plan) -> anyhow::Result<Json> {
         };
         quiet().await;
         let result = runs::following(&target, &stream(bit_rate), plan).await?;
-        println!("{:.1} Mb/s each: {}", f64::from(bit_rate) / 1e6, result.line());
+        println!(
+            "{:.1} Mb/s each: {}",
+            f64::from(bit_rate) / 1e6,
+            result.line()
+        );
         list.push(result.json());
     }
     Ok(Json::List(list))
@@ -300,7 +305,7 @@ fn baseline(options: &Options) -> anyhow::Result<(Process, Target)> {
 
 /// nginx with one worker and one file.
 struct Nginx {
-    _process: Process,
+    process: Process,
     http: SocketAddr,
     worker: u32,
     folder: PathBuf,
@@ -317,7 +322,7 @@ impl Nginx {
         fs::write(folder.join("segment.ts"), file)?;
         let path = folder.display();
         // The worker runs as who runs this, so that it may read the folder; only root can and must say so.
-        let user = if fs::metadata("/proc/self").is_ok_and(|own| is_root(&own)) {
+        let user = if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
             "user root;"
         } else {
             ""
@@ -344,7 +349,7 @@ impl Nginx {
             .and_then(|pid| pid.parse().ok())
             .context("nginx has no worker")?;
         Ok(Some(Self {
-            _process: process,
+            process,
             http,
             worker,
             folder,
@@ -356,17 +361,11 @@ impl Drop for Nginx {
     fn drop(&mut self) {
         // Killed outright, the master would leave its worker behind.
         let _ = Command::new("kill")
-            .args(["-TERM", &self._process.0.id().to_string()])
+            .args(["-TERM", &self.process.0.id().to_string()])
             .status();
-        let _ = self._process.0.wait();
+        let _ = self.process.0.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-#[cfg(unix)]
-fn is_root(own: &fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    own.uid() == 0
 }
 
 /// What the figures were measured on.
@@ -388,7 +387,10 @@ impl Machine {
         Self {
             cpu: cpu.to_owned(),
             // All of them, not only those that this process is pinned to.
-            cores: text.lines().filter(|line| line.starts_with("processor")).count(),
+            cores: text
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         }
     }
@@ -405,7 +407,11 @@ impl Machine {
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}, {} cores, Linux {}", self.cpu, self.cores, self.kernel)
+        write!(
+            out,
+            "{}, {} cores, Linux {}",
+            self.cpu, self.cores, self.kernel
+        )
     }
 }
 

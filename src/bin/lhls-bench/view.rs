@@ -72,7 +72,9 @@ pub struct Listed {
 impl Listed {
     /// Reads both playlists.
     pub async fn fetch(connection: &mut Connection, name: &str) -> io::Result<Self> {
-        let (status, text) = connection.get_bytes(&format!("/{name}/playlist.m3u8")).await?;
+        let (status, text) = connection
+            .get_bytes(&format!("/{name}/playlist.m3u8"))
+            .await?;
         let uri = entries(&text).next().filter(|_| status == 200);
         let uri = uri.ok_or(io::ErrorKind::NotFound)?;
         let playlist = format!("/{name}/{uri}");
@@ -90,7 +92,10 @@ pub fn next_segment(path: &str) -> Option<String> {
     let (front, file_type) = path.rsplit_once('.')?;
     let digits = front.len() - front.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (front, number) = front.split_at(front.len() - digits);
-    Some(format!("{front}{}.{file_type}", number.parse::<u64>().ok()? + 1))
+    Some(format!(
+        "{front}{}.{file_type}",
+        number.parse::<u64>().ok()? + 1
+    ))
 }
 
 async fn follow(http: SocketAddr, name: &str, reload: bool, seen: &Seen) -> io::Result<()> {

@@ -49,11 +49,7 @@ impl Connection {
     }
 
     /// Asks for `path` and hands the body of a 200 to `on` as it comes.
-    pub async fn get(
-        &mut self,
-        path: &str,
-        mut on: impl FnMut(Body<'_>),
-    ) -> io::Result<Answer> {
+    pub async fn get(&mut self, path: &str, mut on: impl FnMut(Body<'_>)) -> io::Result<Answer> {
         self.send(path).await?;
         let mut response = Response::default();
         let socket = &mut self.socket;
@@ -267,17 +263,15 @@ pub fn loopback(address: SocketAddr) -> io::Result<SocketAddr> {
     } else {
         Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{address} is not a loopback address; load is generated against 127.0.0.1 only"),
+            format!(
+                "{address} is not a loopback address; load is generated against 127.0.0.1 only"
+            ),
         ))
     }
 }
 
 fn split(bytes: &[u8], most: u64) -> (&[u8], &[u8]) {
-    bytes.split_at(
-        bytes
-            .len()
-            .min(usize::try_from(most).unwrap_or(usize::MAX)),
-    )
+    bytes.split_at(bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX)))
 }
 
 fn malformed(what: &'static str) -> io::Error {
@@ -316,9 +310,15 @@ mod tests {
         let sized = b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n";
         for step in [1, 2, 3, 7, 1000] {
             let (answer, body, chunks) = read(chunked, step);
-            assert_eq!((answer.status, &body[..], chunks), (200, &b"hello world"[..], 3));
+            assert_eq!(
+                (answer.status, &body[..], chunks),
+                (200, &b"hello world"[..], 3)
+            );
             let (answer, body, _) = read(sized, step);
-            assert_eq!((answer.status, answer.body, &body[..]), (404, 3, &b"no\n"[..]));
+            assert_eq!(
+                (answer.status, answer.body, &body[..]),
+                (404, 3, &b"no\n"[..])
+            );
         }
     }
 }
