@@ -454,7 +454,7 @@ pub async fn first_byte(
                     first.get_or_insert_with(signal::now);
                 });
                 tokio::time::timeout(Duration::from_secs(10), get).await??;
-                first.ok_or(std::io::ErrorKind::UnexpectedEof.into())
+                first.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
             }
         });
         let publisher = Publisher::start(
