@@ -4,7 +4,7 @@
 //!   for long enough. A track is listed only once it has sent a frame, whatever the metadata promised.
 //! - **Pieces.** A piece is one video access unit with the audio that has arrived since the last one, so that a viewer costs one
 //!   wake-up and one write a picture. Video never waits for audio.
-//! - **Cuts.** A segment is one or more whole groups of pictures; [`super::cutter`] decides. Every cutter has a segment of its own,
+//! - **Cuts.** A segment is one or more whole groups of pictures; `cutter` decides. Every cutter has a segment of its own,
 //!   and all get the same pieces: usually there is one, and while an encoder's broken promise is being mended there are two.
 //!
 //! One packager lives as long as its stream and is used by one publisher at a time.

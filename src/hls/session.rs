@@ -57,12 +57,30 @@ pub struct Session {
     id: String,
     settings: Settings,
     window: RwLock<Window>,
-    media: RwLock<Arc<Rendered>>,
+    media: RwLock<EarlyForms>,
     /// The low-latency playlists, one for each length of parts, by the number of changes they were rendered after.
     low_latency: Vec<LowLatencyForm>,
     opened: Instant,
     /// Milliseconds after `opened` of the last request for the playlist.
     last_request: AtomicU64,
+}
+
+/// The early-announcing playlist, rendered.
+#[derive(Debug, Clone)]
+struct EarlyForms {
+    usual: Arc<Rendered>,
+    /// With one more segment announced; see [`Reach::Further`].
+    further: Arc<Rendered>,
+}
+
+/// How far ahead a player is told of segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// So that players that start three target durations from the end start on the growing segment.
+    Usual,
+    /// One more, for players that start three *segments* from the end and play from the first byte on, as those built on ffmpeg do: they
+    /// start on the segment that comes next, and so play what is new and not what the growing segment has gathered so far.
+    Further,
 }
 
 /// One length of parts, as its viewers see it.
@@ -159,13 +177,11 @@ impl Session {
             bytes: 0,
             ended: false,
         };
-        window.announce(settings.announce);
+        window.announce(settings.announce + 1);
         for part in parts {
             window.add_part(&part);
         }
-        let media = RwLock::new(Arc::new(Rendered::new(
-            window.media(&id, &settings).render(),
-        )));
+        let media = RwLock::new(window.early_forms(&id, &settings));
         let low_latency = window
             .parts
             .iter()
@@ -194,17 +210,24 @@ impl Session {
     }
 
     /// The media playlist as it is now.
-    pub fn media(&self) -> Arc<Rendered> {
-        Arc::clone(&self.media.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn media(&self, reach: Reach) -> Arc<Rendered> {
+        let forms = self.media.read().unwrap_or_else(PoisonError::into_inner);
+        match reach {
+            Reach::Further if self.further_is_near() => Arc::clone(&forms.further),
+            _ => Arc::clone(&forms.usual),
+        }
     }
 
-    /// The media playlist with `EXT-X-PREFETCH`.
+    /// The media playlist with `EXT-X-PREFETCH`. Its players count finished segments only, so it lists as many as the low-latency one.
     pub fn prefetch(&self) -> Rendered {
-        Rendered::new(
-            self.read()
-                .media(&self.id, &self.settings)
-                .render_prefetch(),
-        )
+        let window = self.read();
+        let media = window.media(
+            window.listed_low_latency,
+            Reach::Usual,
+            &self.id,
+            &self.settings,
+        );
+        Rendered::new(media.render_prefetch())
     }
 
     /// The lengths of parts on offer, as multiples of the base part.
@@ -286,15 +309,23 @@ impl Session {
         }
     }
 
-    /// The segment with this media sequence number, if it is announced or still kept.
-    pub fn segment(&self, sequence: u64) -> Option<Arc<Segment>> {
+    /// The segment with this media sequence number, if it is announced to that reach, or still kept.
+    pub fn segment(&self, sequence: u64, reach: Reach) -> Option<Arc<Segment>> {
         let window = self.read();
         let first = window.entries.front()?.segment.sequence();
         let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        if reach == Reach::Usual && index > window.growing + self.settings.announce {
+            return None;
+        }
         window
             .entries
             .get(index)
             .map(|entry| Arc::clone(&entry.segment))
+    }
+
+    /// Waiting for the next segment to start is a good bargain only where it comes soon.
+    fn further_is_near(&self) -> bool {
+        self.settings.target_duration <= FURTHER_UP_TO
     }
 
     /// Notes that the playlist has been asked for.
@@ -335,7 +366,7 @@ impl Session {
                 segment = Some(Arc::clone(&entry.segment));
             }
         }
-        window.announce(self.settings.announce);
+        window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         window.evict(&self.settings);
         self.publish(window, finished, now);
@@ -405,9 +436,7 @@ impl Session {
         now: Instant,
     ) {
         window.version += 1;
-        let rendered = Arc::new(Rendered::new(
-            window.media(&self.id, &self.settings).render(),
-        ));
+        let rendered = window.early_forms(&self.id, &self.settings);
         drop(window);
         *self.media.write().unwrap_or_else(PoisonError::into_inner) = rendered;
         for segment in ended {
@@ -560,18 +589,34 @@ impl Window {
         }
     }
 
-    fn media(&self, id: &str, settings: &Settings) -> Media {
+    fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
+        let render = |reach| {
+            Arc::new(Rendered::new(
+                self.media(self.listed, reach, id, settings).render(),
+            ))
+        };
+        EarlyForms {
+            usual: render(Reach::Usual),
+            further: render(Reach::Further),
+        }
+    }
+
+    fn media(&self, listing: Listing, reach: Reach, id: &str, settings: &Settings) -> Media {
+        let end = match reach {
+            Reach::Usual => self.entries.len().min(self.growing + 1 + settings.announce),
+            Reach::Further => self.entries.len(),
+        };
         Media {
             target_duration: settings.target_duration,
-            discontinuity_sequence: self.listed.discontinuities,
+            discontinuity_sequence: listing.discontinuities,
             independent_segments: self.independent,
-            media_sequence: self.sequence_at(self.listed.first),
+            media_sequence: self.sequence_at(listing.first),
             segments: self
                 .entries
-                .range(self.listed.first..)
+                .range(listing.first..end)
                 .map(|entry| entry.describe(id))
                 .collect(),
-            unfinished: self.entries.len() - self.growing,
+            unfinished: end - self.growing,
             ended: self.ended,
         }
     }
@@ -651,6 +696,8 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
+/// TARGETDURATION up to which [`Reach::Further`] is worth the wait for the first picture.
+const FURTHER_UP_TO: u32 = 2;
 /// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.
 const LOW_LATENCY_WINDOW: u32 = 4;
 /// Finished segments in the early-announcing playlist. Two are enough for every player, and VLC's latency is the length of the list.

@@ -45,7 +45,7 @@ fn open(settings: Settings) -> (Session, Arc<Segment>) {
 }
 
 fn uris(session: &Session) -> Vec<String> {
-    let text = String::from_utf8(session.media().plain().to_vec()).unwrap();
+    let text = String::from_utf8(session.media(Reach::Usual).plain().to_vec()).unwrap();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(str::to_owned)
@@ -53,7 +53,7 @@ fn uris(session: &Session) -> Vec<String> {
 }
 
 fn tags(session: &Session, tag: &str) -> Vec<String> {
-    let text = String::from_utf8(session.media().plain().to_vec()).unwrap();
+    let text = String::from_utf8(session.media(Reach::Usual).plain().to_vec()).unwrap();
     text.lines()
         .filter_map(|line| line.strip_prefix(tag))
         .map(str::to_owned)
@@ -71,10 +71,19 @@ fn lists_two_finished_the_growing_and_the_announced() {
         uris(&session),
         ["s-102.ts", "s-103.ts", "s-104.ts", "s-105.ts", "s-106.ts"]
     );
-    assert_eq!(session.segment(103).unwrap().state(), State::Finished);
-    assert_eq!(session.segment(104).unwrap().state(), State::Growing);
-    assert_eq!(session.segment(106).unwrap().state(), State::Pending);
-    assert!(session.segment(107).is_none());
+    assert_eq!(
+        session.segment(103, Reach::Usual).unwrap().state(),
+        State::Finished
+    );
+    assert_eq!(
+        session.segment(104, Reach::Usual).unwrap().state(),
+        State::Growing
+    );
+    assert_eq!(
+        session.segment(106, Reach::Usual).unwrap().state(),
+        State::Pending
+    );
+    assert!(session.segment(107, Reach::Usual).is_none());
 }
 
 #[test]
@@ -115,8 +124,8 @@ fn keeps_forgotten_segments_for_a_time() {
         grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     // 110 grows, 106 to 109 are in the low-latency playlist, 103 to 105 are kept for their three seconds.
-    assert!(session.segment(102).is_none());
-    assert!(session.segment(103).is_some());
+    assert!(session.segment(102, Reach::Usual).is_none());
+    assert!(session.segment(103, Reach::Usual).is_some());
     assert_eq!(session.bytes(), 70);
 }
 
@@ -132,8 +141,8 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
             400,
         );
     }
-    assert!(session.segment(105).is_none());
-    assert!(session.segment(106).is_some());
+    assert!(session.segment(105, Reach::Usual).is_none());
+    assert!(session.segment(106, Reach::Usual).is_some());
     assert_eq!(uris(&session).len(), 5);
 }
 
@@ -180,13 +189,13 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
 fn the_end_withdraws_what_was_announced() {
     let (session, _) = open(settings());
     grow(&session.roll(SECOND, start(1), Instant::now()).unwrap(), 10);
-    let announced = session.segment(102).unwrap();
+    let announced = session.segment(102, Reach::Usual).unwrap();
     session.end(Duration::from_millis(500), Instant::now());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts"]);
     assert_eq!(tags(&session, "#EXT-X-ENDLIST").len(), 1);
     assert_eq!(tags(&session, "#EXTINF:"), ["1.00000,", "0.50000,"]);
     assert_eq!(announced.state(), State::Withdrawn);
-    assert!(session.segment(102).is_none());
+    assert!(session.segment(102, Reach::Usual).is_none());
     assert!(session.roll(SECOND, start(2), Instant::now()).is_none());
 }
 
@@ -300,4 +309,18 @@ fn reloads_that_have_lost_their_way_are_told() {
     assert!(!too_far(102, None) && too_far(103, None));
     assert!(too_far(u64::MAX, Some(u64::MAX)));
     assert!(!too_far(0, Some(0)));
+}
+
+#[test]
+fn players_that_start_three_segments_back_are_told_of_one_more() {
+    let (session, _) = open(settings());
+    session.roll(SECOND, start(1), Instant::now());
+    let text = String::from_utf8(session.media(Reach::Further).plain().to_vec()).unwrap();
+    assert!(text.contains("s-104.ts") && !uris(&session).contains(&"s-104.ts".to_owned()));
+    assert!(session.segment(104, Reach::Usual).is_none());
+    assert_eq!(
+        session.segment(104, Reach::Further).unwrap().state(),
+        State::Pending
+    );
+    assert!(session.segment(105, Reach::Further).is_none());
 }
