@@ -10,7 +10,9 @@ use bytes::Bytes;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use http_body::Body;
-use lhls::hls::playlist::{Media, MediaSegment, Multivariant, Rendered, Variant};
+use lhls::hls::playlist::{
+    LowLatency, Media, MediaPart, MediaSegment, Multivariant, Rendered, Variant,
+};
 use lhls::hls::segment::{Piece, Segment};
 use lhls::http::body::ResponseBody;
 use lhls::http::meter::Meter;
@@ -26,6 +28,32 @@ fn main() {
 #[divan::bench]
 fn playlist_early() -> String {
     early().render()
+}
+
+#[divan::bench]
+fn playlist_prefetch() -> String {
+    early().render_prefetch()
+}
+
+/// Six segments with fifteen parts each: what is rendered for every part.
+#[divan::bench]
+fn playlist_low_latency(bencher: Bencher<'_, '_>) {
+    let parts = (0..15).map(|n| MediaPart {
+        uri: format!("lq3k2v0x-p1-{}.ts", 1_500_000_000 + n),
+        duration: Duration::from_nanos(66_666_667),
+        independent: n == 0,
+    });
+    let playlist = LowLatency {
+        target_duration: 1,
+        part_target: Duration::from_millis(67),
+        discontinuity_sequence: 0,
+        media_sequence: 100_000_000,
+        segments: (0..6)
+            .map(|n| (entry(n), parts.clone().collect()))
+            .collect(),
+        hint: Some("lq3k2v0x-p1-1500000015.ts".to_owned()),
+    };
+    bencher.bench(|| playlist.render());
 }
 
 #[divan::bench]
@@ -145,14 +173,17 @@ fn early() -> Media {
         discontinuity_sequence: 0,
         independent_segments: true,
         media_sequence: 100_000_000,
-        segments: (0..6)
-            .map(|n| MediaSegment {
-                uri: format!("lq3k2v0x-{}.ts", 100_000_000 + n),
-                duration: Duration::from_secs(1),
-                date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + n),
-                discontinuity: false,
-            })
-            .collect(),
+        segments: (0..6).map(entry).collect(),
+        unfinished: 4,
         ended: false,
+    }
+}
+
+fn entry(n: u64) -> MediaSegment {
+    MediaSegment {
+        uri: format!("lq3k2v0x-{}.ts", 100_000_000 + n),
+        duration: Duration::from_secs(1),
+        date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + n),
+        discontinuity: false,
     }
 }
