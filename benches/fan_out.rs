@@ -1,5 +1,10 @@
 //! The viewers' side: playlists as text, and one piece's way to all who wait for it (without sockets).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot run should stop"
+)]
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,6 +1,11 @@
 //! The publisher's side, function by function: chunk reader, FLV demuxer, TS muxer, and the whole path from bytes to pieces in the
 //! ring. Throughput is that of the bytes that go in.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot run should stop"
+)]
+
 #[path = "../src/bin/lhls-bench/signal.rs"]
 #[allow(
     dead_code,
@@ -19,8 +24,9 @@ use lhls::hls::Now;
 use lhls::hls::packager::Settings;
 use lhls::media::{AccessUnit, Payload, Track, Tracks};
 use lhls::rtmp::chunk::{ChunkReader, kind};
+use lhls::stream::Reconnect;
 use lhls::stream::name::StreamName;
-use lhls::stream::registry::Registry;
+use lhls::stream::registry::{Policy, Registry};
 use lhls::time::Ticks;
 use lhls::ts::Muxer;
 use rml_rtmp::chunk_io::ChunkSerializer;
@@ -85,23 +91,30 @@ fn bytes_to_pieces(bencher: Bencher<'_, '_>, chunk_size: u32) {
     let seconds: Vec<Bytes> = (0..60)
         .map(|n| serialized(&second(n), chunk_size))
         .collect();
-    let settings = Settings {
-        segment_duration: Duration::from_secs(1),
-        target_duration: None,
-        announce: None,
-        retain: Duration::from_secs(20),
-        retain_bytes: 64 << 20,
+    let policy = Policy {
+        packager: Settings {
+            segment_duration: Duration::from_secs(1),
+            part_duration: Duration::from_millis(67),
+            target_duration: None,
+            announce: None,
+            retain: Duration::from_secs(20),
+            retain_bytes: 64 << 20,
+        },
+        max_streams: 1,
+        take_over: false,
+        reconnect: Reconnect {
+            after_loss: Duration::ZERO,
+            after_goodbye: Duration::ZERO,
+        },
     };
-    let registry = Registry::new(settings, 1000);
-    let mut count = 0;
     let (instant, wall) = (Instant::now(), SystemTime::now());
     bencher
         .counter(BytesCount::new(
             seconds.iter().map(Bytes::len).sum::<usize>(),
         ))
         .bench_local(|| {
-            count += 1;
-            let name = StreamName::new("bench", &format!("s{}", count % 8)).unwrap();
+            let registry = Registry::new(policy.clone());
+            let name = StreamName::new("bench", "stream").unwrap();
             let after = |seconds: usize| Now {
                 instant: instant + Duration::from_secs(seconds as u64),
                 wall: wall + Duration::from_secs(seconds as u64),
