@@ -244,7 +244,7 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Clone, Args)]
 pub struct PublishTestArgs {
-    /// Where to: rtmp://HOST[:PORT]/APP/NAME.
+    /// Where to: `rtmp://HOST[:PORT]/APP/NAME`.
     pub url: Url,
     /// The picture's options.
     #[command(flatten)]

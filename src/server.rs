@@ -136,9 +136,12 @@ impl Server {
             .await
             .is_ok();
         registry.end_all(Now::read());
-        // The streams have ended by now; whoever is reading gets the rest and is not kept alive.
-        viewers_shutdown.cancel();
+        // Who is playing asks for the playlist once more and learns that this was the end. Nobody there, nothing to wait for.
         viewers.close();
+        let last_playlists = deadline.min(tokio::time::Instant::now() + LAST_PLAYLISTS);
+        let _ = tokio::time::timeout_at(last_playlists, viewers.wait()).await;
+        // Whoever is still reading gets the rest and is not kept alive.
+        viewers_shutdown.cancel();
         let viewers_done = tokio::time::timeout_at(deadline, viewers.wait())
             .await
             .is_ok();
@@ -169,3 +172,6 @@ fn hint(error: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+/// How long playlists are served after the end of all streams: players ask about once a second.
+const LAST_PLAYLISTS: Duration = Duration::from_secs(2);

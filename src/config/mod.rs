@@ -172,14 +172,16 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
 
     fn config(args: &[&str]) -> Result<Config, Error> {
-        let cli = Cli::try_parse_from(["lhls", "serve"].iter().chain(args)).unwrap();
-        let Command::Serve(args) = cli.command else {
-            panic!("not serve")
-        };
-        Config::new(&args)
+        let line = Line::try_parse_from(["lhls"].iter().chain(args)).unwrap();
+        Config::new(&line.serve)
     }
 
     #[test]

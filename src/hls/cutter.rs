@@ -240,12 +240,13 @@ impl Cutter {
         end: Ticks,
         start_pts: Ticks,
         start: Start,
+        now: Now,
     ) -> Option<(u64, Duration)> {
         let duration = (end - self.start_pts).as_duration();
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
         self.finished_time += duration;
-        self.segment = self.session.as_ref()?.roll(duration, start)?;
+        self.segment = self.session.as_ref()?.roll(duration, start, now.instant)?;
         self.start = start;
         self.start_pts = start_pts;
         self.key_piece = 0;
@@ -255,20 +256,20 @@ impl Cutter {
     }
 
     /// The pending segment turns out to start at `pts`, as `start` says.
-    pub(super) fn restart(&mut self, pts: Ticks, start: Start) {
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start, now: Now) {
         self.start = start;
         self.start_pts = pts;
         self.last_key = pts;
         self.independent &= start.independent;
         if let Some(session) = &self.session {
-            session.restart(start);
+            session.restart(start, now.instant);
         }
     }
 
     /// Ends the session at `end`.
-    pub(super) fn end(&self, end: Ticks) {
+    pub(super) fn end(&self, end: Ticks, now: Now) {
         if let Some(session) = &self.session {
-            session.end((end - self.start_pts).as_duration());
+            session.end((end - self.start_pts).as_duration(), now.instant);
         }
     }
 }

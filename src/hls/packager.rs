@@ -4,7 +4,7 @@
 //!   for long enough. A track is listed only once it has sent a frame, whatever the metadata promised.
 //! - **Pieces.** A piece is one video access unit with the audio that has arrived since the last one, so that a viewer costs one
 //!   wake-up and one write a picture. Video never waits for audio.
-//! - **Cuts.** A segment is one or more whole groups of pictures; [`super::cutter`] decides. Every cutter has a segment of its own,
+//! - **Cuts.** A segment is one or more whole groups of pictures; `cutter` decides. Every cutter has a segment of its own,
 //!   and all get the same pieces: usually there is one, and while an encoder's broken promise is being mended there are two.
 //!
 //! One packager lives as long as its stream and is used by one publisher at a time.
@@ -175,7 +175,7 @@ impl Packager {
         };
         for cutter in &mut self.cutters {
             if cutter.segment().piece_count() > 0 {
-                cutter.roll(end, end, next);
+                cutter.roll(end, end, next, now);
             }
         }
         self.render_multivariant();
@@ -197,7 +197,7 @@ impl Packager {
     pub fn end(&mut self, now: Now) {
         self.finish_run(now);
         for cutter in &self.cutters {
-            cutter.end(self.pictures.end);
+            cutter.end(self.pictures.end, now);
         }
         self.render_multivariant();
         self.cutters.clear();
@@ -297,7 +297,7 @@ impl Packager {
             discontinuity: changed,
         };
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start);
+            cutter.restart(unit.pts, start, now);
         }
         self.render_multivariant();
     }
@@ -504,7 +504,7 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start)
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, now)
                 && duration >= Duration::from_millis(200)
             {
                 self.peak_bit_rate = self
@@ -562,7 +562,7 @@ impl Packager {
                     session = cutter.session().id(),
                     "a replaced playlist has no viewers left"
                 );
-                cutter.end(end);
+                cutter.end(end, now);
                 output.remove(cutter.session().id());
             }
             !idle

@@ -5,7 +5,7 @@
 //! after the ring has dropped it. Which segments exist and what they are called is [`super::session`]'s business.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -42,6 +42,7 @@ pub struct Segment {
     progress: AtomicU64,
     pieces: RwLock<Vec<Piece>>,
     size: AtomicU64,
+    ended: OnceLock<Instant>,
     growth: Subscribers,
     completion: Subscribers,
 }
@@ -65,6 +66,7 @@ impl Segment {
             progress: AtomicU64::new(0),
             pieces: RwLock::new(Vec::new()),
             size: AtomicU64::new(0),
+            ended: OnceLock::new(),
             growth: Subscribers::default(),
             completion: Subscribers::default(),
         }
@@ -83,6 +85,11 @@ impl Segment {
     /// Bytes appended so far.
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// When it was finished or withdrawn.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended.get().copied()
     }
 
     /// Those to wake when a piece is appended or the state changes.
@@ -121,7 +128,7 @@ impl Segment {
     }
 
     /// Ends the segment and wakes everybody: finished, or withdrawn when it never got a byte.
-    pub fn end(&self) {
+    pub fn end(&self, now: Instant) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
         let state = match self.state() {
             State::Pending => State::Withdrawn,
@@ -129,6 +136,7 @@ impl Segment {
             State::Finished | State::Withdrawn => return,
         };
         pieces.shrink_to_fit();
+        let _ = self.ended.set(now);
         self.progress
             .store(pack(pieces.len(), state), Ordering::Release);
         drop(pieces);
@@ -204,7 +212,7 @@ mod tests {
         assert_eq!(segment.read(&mut cursor, 1, &mut seen), Read::Pieces);
         assert_eq!(segment.read(&mut cursor, 8, &mut seen), Read::Pieces);
         assert_eq!(segment.read(&mut cursor, 8, &mut seen), Read::Wait);
-        segment.end();
+        segment.end(Instant::now());
         assert_eq!(segment.read(&mut cursor, 8, &mut seen), Read::End);
         assert_eq!(
             seen.iter()
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn a_segment_that_never_got_a_byte_is_withdrawn() {
         let segment = Segment::pending(7);
-        segment.end();
+        segment.end(Instant::now());
         assert_eq!(segment.state(), State::Withdrawn);
         assert_eq!(segment.read(&mut 0, 8, &mut Vec::new()), Read::End);
     }

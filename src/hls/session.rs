@@ -57,12 +57,30 @@ pub struct Session {
     id: String,
     settings: Settings,
     window: RwLock<Window>,
-    media: RwLock<Arc<Rendered>>,
+    media: RwLock<EarlyForms>,
     /// The low-latency playlists, one for each length of parts, by the number of changes they were rendered after.
     low_latency: Vec<LowLatencyForm>,
     opened: Instant,
     /// Milliseconds after `opened` of the last request for the playlist.
     last_request: AtomicU64,
+}
+
+/// The early-announcing playlist, rendered.
+#[derive(Debug, Clone)]
+struct EarlyForms {
+    usual: Arc<Rendered>,
+    /// With one more segment announced; see [`Reach::Further`].
+    further: Arc<Rendered>,
+}
+
+/// How far ahead a player is told of segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// So that players that start three target durations from the end start on the growing segment.
+    Usual,
+    /// One more, for players that start three *segments* from the end and play from the first byte on, as those built on ffmpeg do: they
+    /// start on the segment that comes next, and so play what is new and not what the growing segment has gathered so far.
+    Further,
 }
 
 /// One length of parts, as its viewers see it.
@@ -159,13 +177,11 @@ impl Session {
             bytes: 0,
             ended: false,
         };
-        window.announce(settings.announce);
+        window.announce(settings.announce + 1);
         for part in parts {
             window.add_part(&part);
         }
-        let media = RwLock::new(Arc::new(Rendered::new(
-            window.media(&id, &settings).render(),
-        )));
+        let media = RwLock::new(window.early_forms(&id, &settings));
         let low_latency = window
             .parts
             .iter()
@@ -194,15 +210,19 @@ impl Session {
     }
 
     /// The media playlist as it is now.
-    pub fn media(&self) -> Arc<Rendered> {
-        Arc::clone(&self.media.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn media(&self, reach: Reach) -> Arc<Rendered> {
+        let forms = self.media.read().unwrap_or_else(PoisonError::into_inner);
+        match reach {
+            Reach::Further if self.further_is_near() => Arc::clone(&forms.further),
+            _ => Arc::clone(&forms.usual),
+        }
     }
 
     /// The media playlist with `EXT-X-PREFETCH`.
     pub fn prefetch(&self) -> Rendered {
         Rendered::new(
             self.read()
-                .media(&self.id, &self.settings)
+                .media(Reach::Usual, &self.id, &self.settings)
                 .render_prefetch(),
         )
     }
@@ -286,15 +306,23 @@ impl Session {
         }
     }
 
-    /// The segment with this media sequence number, if it is announced or still kept.
-    pub fn segment(&self, sequence: u64) -> Option<Arc<Segment>> {
+    /// The segment with this media sequence number, if it is announced to that reach, or still kept.
+    pub fn segment(&self, sequence: u64, reach: Reach) -> Option<Arc<Segment>> {
         let window = self.read();
         let first = window.entries.front()?.segment.sequence();
         let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        if reach == Reach::Usual && index > window.growing + self.settings.announce {
+            return None;
+        }
         window
             .entries
             .get(index)
             .map(|entry| Arc::clone(&entry.segment))
+    }
+
+    /// Waiting for the next segment to start is a good bargain only where it comes soon.
+    fn further_is_near(&self) -> bool {
+        self.settings.target_duration <= FURTHER_UP_TO
     }
 
     /// Notes that the playlist has been asked for.
@@ -318,7 +346,7 @@ impl Session {
     }
 
     /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended.
-    pub fn roll(&self, duration: Duration, next: Start) -> Option<Arc<Segment>> {
+    pub fn roll(&self, duration: Duration, next: Start, now: Instant) -> Option<Arc<Segment>> {
         let mut window = self.write();
         if window.ended {
             return None;
@@ -335,15 +363,15 @@ impl Session {
                 segment = Some(Arc::clone(&entry.segment));
             }
         }
-        window.announce(self.settings.announce);
+        window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         window.evict(&self.settings);
-        self.publish(window, finished);
+        self.publish(window, finished, now);
         segment
     }
 
     /// Corrects what was assumed of the segment that comes next: a new run starts it.
-    pub(super) fn restart(&self, start: Start) {
+    pub(super) fn restart(&self, start: Start, now: Instant) {
         let mut window = self.write();
         window.independent &= start.independent;
         let growing = window.growing;
@@ -354,7 +382,7 @@ impl Session {
                 entry.start.date = start.date + entry.duration * ahead as u32;
             }
         }
-        self.publish(window, None);
+        self.publish(window, None, now);
     }
 
     /// Adds a complete base part of the growing segment, whose pieces have been appended.
@@ -373,7 +401,7 @@ impl Session {
     }
 
     /// Ends the session: the growing segment, if it got a byte, is the last one; announced ones are withdrawn.
-    pub fn end(&self, duration: Duration) {
+    pub fn end(&self, duration: Duration, now: Instant) {
         let mut window = self.write();
         if window.ended {
             return;
@@ -394,7 +422,7 @@ impl Session {
                 .map(|entry| entry.segment),
         );
         window.ended = true;
-        self.publish(window, over);
+        self.publish(window, over, now);
     }
 
     /// Renders the changed window, then tells those who wait: the ended segments' readers and the playlists'.
@@ -402,15 +430,14 @@ impl Session {
         &self,
         mut window: RwLockWriteGuard<'_, Window>,
         ended: impl IntoIterator<Item = Arc<Segment>>,
+        now: Instant,
     ) {
         window.version += 1;
-        let rendered = Arc::new(Rendered::new(
-            window.media(&self.id, &self.settings).render(),
-        ));
+        let rendered = window.early_forms(&self.id, &self.settings);
         drop(window);
         *self.media.write().unwrap_or_else(PoisonError::into_inner) = rendered;
         for segment in ended {
-            segment.end();
+            segment.end(now);
         }
         for form in &self.low_latency {
             form.updates.wake_all();
@@ -559,7 +586,19 @@ impl Window {
         }
     }
 
-    fn media(&self, id: &str, settings: &Settings) -> Media {
+    fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
+        let render = |reach| Arc::new(Rendered::new(self.media(reach, id, settings).render()));
+        EarlyForms {
+            usual: render(Reach::Usual),
+            further: render(Reach::Further),
+        }
+    }
+
+    fn media(&self, reach: Reach, id: &str, settings: &Settings) -> Media {
+        let end = match reach {
+            Reach::Usual => self.entries.len().min(self.growing + 1 + settings.announce),
+            Reach::Further => self.entries.len(),
+        };
         Media {
             target_duration: settings.target_duration,
             discontinuity_sequence: self.listed.discontinuities,
@@ -567,10 +606,10 @@ impl Window {
             media_sequence: self.sequence_at(self.listed.first),
             segments: self
                 .entries
-                .range(self.listed.first..)
+                .range(self.listed.first..end)
                 .map(|entry| entry.describe(id))
                 .collect(),
-            unfinished: self.entries.len() - self.growing,
+            unfinished: end - self.growing,
             ended: self.ended,
         }
     }
@@ -650,6 +689,8 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
+/// TARGETDURATION up to which [`Reach::Further`] is worth the wait for the first picture.
+const FURTHER_UP_TO: u32 = 2;
 /// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.
 const LOW_LATENCY_WINDOW: u32 = 4;
 /// Finished segments in the early-announcing playlist. Two are enough for every player, and VLC's latency is the length of the list.

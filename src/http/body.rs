@@ -4,11 +4,11 @@
 //! hyper sends as one HTTP chunk with one vectored write. While the viewer's socket is full hyper does not ask, so a slow viewer
 //! costs its cursor only, and it finds all that has come meanwhile in one read.
 
-use std::convert::Infallible;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -20,6 +20,12 @@ use crate::stream::subscribers::Subscription;
 /// The body of any response.
 #[derive(Debug)]
 pub struct ResponseBody(Kind);
+
+/// The viewer reads so slowly that the ring has moved on without it. The response is broken off, not ended, so that no cache takes
+/// it for whole; the viewer can start again at the live edge.
+#[derive(Debug, thiserror::Error)]
+#[error("the viewer has fallen too far behind")]
+pub struct FellBehind;
 
 #[derive(Debug)]
 enum Kind {
@@ -66,12 +72,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Pieces;
-    type Error = Infallible;
+    type Error = FellBehind;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Pieces>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Pieces>, FellBehind>>> {
         match &mut self.get_mut().0 {
             Kind::Whole(pieces) => Poll::Ready(pieces.take().map(|pieces| Ok(Frame::data(pieces)))),
             Kind::Growing {
@@ -81,6 +87,13 @@ impl Body for ResponseBody {
                 meter,
                 waited,
             } => {
+                if segment
+                    .ended()
+                    .is_some_and(|ended| ended.elapsed() > LONGEST_LAG)
+                {
+                    meter.fell_behind();
+                    return Poll::Ready(Some(Err(FellBehind)));
+                }
                 // Register before looking, else a piece that comes in between wakes nobody.
                 subscription.register(context);
                 let mut batch = Batch::default();
@@ -211,6 +224,8 @@ impl Extend<Piece> for Batch {
     }
 }
 
+/// How long after a segment's end it may still be read from while it was growing. It bounds the memory that slow readers hold.
+const LONGEST_LAG: Duration = Duration::from_secs(60);
 /// Pieces in one frame: as many slices as one `writev` of hyper's takes, less those of the chunk's own framing.
 const MAX_PIECES: usize = 60;
 

@@ -12,7 +12,7 @@ use crate::hls::names::File;
 use crate::hls::output::Output;
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::{Segment, State};
-use crate::hls::session::{Directive, PartState, Session};
+use crate::hls::session::{Directive, PartState, Reach, Session};
 
 /// A refusal: status, and what was wrong.
 type Refusal = (StatusCode, &'static str);
@@ -41,7 +41,7 @@ async fn answer_or_refuse(
 ) -> Result<Response<ResponseBody>, Refusal> {
     match file {
         File::Media(target_duration) => {
-            let playlist = playlist_session(output, target_duration)?.media();
+            let playlist = playlist_session(output, target_duration)?.media(asked.reach());
             Ok(playlist_response(&playlist, asked.headers, respond))
         }
         File::Prefetch(target_duration) => {
@@ -56,7 +56,7 @@ async fn answer_or_refuse(
         File::Segment(id, sequence) => {
             let segment = output
                 .session(id)
-                .and_then(|session| session.segment(sequence));
+                .and_then(|session| session.segment(sequence, asked.reach()));
             let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
             if asked.wants_it_whole() {
                 let ended = || (segment.state() > State::Growing).then_some(());
@@ -85,6 +85,23 @@ fn playlist_session(output: &Output, target_duration: u32) -> Result<Arc<Session
 }
 
 impl Asked<'_> {
+    /// How far ahead the client is told of segments, by what it says it is.
+    fn reach(&self) -> Reach {
+        let agent = self
+            .headers
+            .get(hyper::header::USER_AGENT)
+            .and_then(|agent| agent.to_str().ok())
+            .unwrap_or_default();
+        let built_on_ffmpeg = ["Lavf/", "mpv ", "libmpv"]
+            .iter()
+            .any(|name| agent.starts_with(name));
+        if built_on_ffmpeg {
+            Reach::Further
+        } else {
+            Reach::Usual
+        }
+    }
+
     /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
     ///
     /// That is a script's XMLHttpRequest, which browsers mark (Fetch Metadata, `Sec-Fetch-Dest: empty`). Fed at the speed of the media it

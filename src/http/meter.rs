@@ -41,6 +41,11 @@ impl Meter {
             .store(since.as_nanos() as u64 + 1, Ordering::Relaxed);
     }
 
+    /// A viewer was too slow for what it asked for.
+    pub fn fell_behind(&self) {
+        self.metrics.limit("viewer_behind");
+    }
+
     fn written(&self, bytes: usize) {
         self.metrics.http_bytes.inc_by(bytes as u64);
         let waiting = self.waiting.swap(0, Ordering::Relaxed);

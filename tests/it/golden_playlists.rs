@@ -12,7 +12,7 @@ use lhls::hls::Now;
 use lhls::hls::output::Output;
 use lhls::hls::packager::Packager;
 use lhls::hls::playlist::Rendered;
-use lhls::hls::session::Session;
+use lhls::hls::session::{Reach, Session};
 use lhls::media::{AccessUnit, AudioConfig, Payload, Track, VideoConfig};
 use lhls::time::Ticks;
 
@@ -23,7 +23,7 @@ use crate::common::server;
 fn early_announcing() {
     let mut studio = Studio::new(&[], true);
     studio.record(30, 130);
-    compare("early", studio.session().media().as_ref());
+    compare("early", studio.session().media(Reach::Usual).as_ref());
     compare("multivariant", &studio.output.multivariant().unwrap().early);
 }
 
@@ -31,21 +31,21 @@ fn early_announcing() {
 fn early_announcing_of_half_seconds() {
     let mut studio = Studio::new(&["--segment-duration", "500ms"], true);
     studio.record(15, 130);
-    compare("early-half-second", studio.session().media().as_ref());
+    compare("early-half-second", studio.session().media(Reach::Usual).as_ref());
 }
 
 #[test]
 fn early_announcing_of_two_seconds() {
     let mut studio = Studio::new(&[], true);
     studio.record(60, 250);
-    compare("early-two-seconds", studio.session().media().as_ref());
+    compare("early-two-seconds", studio.session().media(Reach::Usual).as_ref());
 }
 
 #[test]
 fn sound_only() {
     let mut studio = Studio::new(&[], false);
     studio.record(1, 130);
-    compare("sound-only", studio.session().media().as_ref());
+    compare("sound-only", studio.session().media(Reach::Usual).as_ref());
     compare(
         "sound-only-multivariant",
         &studio.output.multivariant().unwrap().early,
@@ -58,7 +58,7 @@ fn ended() {
     studio.record(30, 130);
     let session = studio.session();
     studio.packager.end(studio.now());
-    compare("ended", session.media().as_ref());
+    compare("ended", session.media(Reach::Usual).as_ref());
 }
 
 #[test]

@@ -78,8 +78,9 @@ async fn an_announced_segment_is_answered_at_once() {
         viewers.push(viewer);
     }
     let beyond = playlist.last_sequence().unwrap() + 1;
-    let session = path.strip_suffix(".m3u8").unwrap();
-    let beyond = format!("{session}-{beyond}.ts");
+    let uri = playlist.entries[0].uri.as_str();
+    let uri = uri.replace(&playlist.media_sequence.to_string(), &beyond.to_string());
+    let beyond = playlist::sibling(&path, &uri);
     assert_eq!(viewer::get(server.http, &beyond).await.status(), 404);
 
     publisher.send_until(10_000).await;

@@ -2,7 +2,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::codec::{aac, h264};
-use crate::hls::session::{Directive, PartState, Session};
+use crate::hls::session::{Directive, PartState, Reach, Session};
 use crate::media::Payload;
 
 /// Feeds a packager from a publisher with a perfect clock.
@@ -94,7 +94,13 @@ impl Feed {
     }
 
     fn early(&self) -> String {
-        text(&self.sessions().last().expect("a session").media())
+        text(
+            &self
+                .sessions()
+                .last()
+                .expect("a session")
+                .media(Reach::Usual),
+        )
     }
 
     fn low_latency(&self) -> String {
@@ -233,7 +239,7 @@ fn a_broken_promise_gets_a_second_session_and_keeps_the_first() {
     let first = feed.sessions().remove(0);
     for _ in 0..4 {
         feed.pictures(90, 90);
-        let playlist = text(&first.media());
+        let playlist = text(&first.media(Reach::Usual));
         assert_eq!(values(&playlist, "#EXT-X-TARGETDURATION:"), ["1"]);
         assert!(
             extinf(&playlist).iter().all(|&seconds| seconds < 1.5),
@@ -251,7 +257,7 @@ fn a_broken_promise_gets_a_second_session_and_keeps_the_first() {
     // Nobody asks for the first any more.
     feed.pictures(32 * 30, 90);
     assert_eq!(feed.sessions().len(), 1);
-    assert!(text(&first.media()).ends_with("#EXT-X-ENDLIST\n"));
+    assert!(text(&first.media(Reach::Usual)).ends_with("#EXT-X-ENDLIST\n"));
 }
 
 #[test]
@@ -281,7 +287,7 @@ fn parts_are_the_segment() {
                     "{ranges:?}"
                 );
                 let end = ranges.last().expect("parts").end;
-                let segment = session.segment(sequence).expect("kept");
+                let segment = session.segment(sequence, Reach::Usual).expect("kept");
                 assert!(
                     sequence == growing || end == segment.piece_count(),
                     "group {group}, part {part}: {sequence}"
@@ -434,7 +440,7 @@ fn the_end_finishes_and_withdraws() {
     let session = feed.sessions().remove(0);
     let now = feed.now();
     feed.packager.end(now);
-    let playlist = text(&session.media());
+    let playlist = text(&session.media(Reach::Usual));
     assert!(playlist.ends_with("#EXT-X-ENDLIST\n"));
     let durations = extinf(&playlist);
     assert_eq!(durations.len(), 3);
@@ -501,7 +507,7 @@ fn a_publisher_that_comes_back_continues() {
         .parse()
         .expect("a number");
     // Two finished, one growing.
-    let announced = session.segment(first + 3).expect("announced");
+    let announced = session.segment(first + 3, Reach::Usual).expect("announced");
     feed.reconnect(Duration::from_secs(5), 640);
     let waiting = feed.early();
     assert!(!waiting.contains("ENDLIST"));

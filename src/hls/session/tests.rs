@@ -45,7 +45,7 @@ fn open(settings: Settings) -> (Session, Arc<Segment>) {
 }
 
 fn uris(session: &Session) -> Vec<String> {
-    let text = String::from_utf8(session.media().plain().to_vec()).unwrap();
+    let text = String::from_utf8(session.media(Reach::Usual).plain().to_vec()).unwrap();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(str::to_owned)
@@ -53,7 +53,7 @@ fn uris(session: &Session) -> Vec<String> {
 }
 
 fn tags(session: &Session, tag: &str) -> Vec<String> {
-    let text = String::from_utf8(session.media().plain().to_vec()).unwrap();
+    let text = String::from_utf8(session.media(Reach::Usual).plain().to_vec()).unwrap();
     text.lines()
         .filter_map(|line| line.strip_prefix(tag))
         .map(str::to_owned)
@@ -65,28 +65,41 @@ fn lists_two_finished_the_growing_and_the_announced() {
     let (session, _) = open(settings());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts", "s-102.ts"]);
     for n in 1..5 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     assert_eq!(
         uris(&session),
         ["s-102.ts", "s-103.ts", "s-104.ts", "s-105.ts", "s-106.ts"]
     );
-    assert_eq!(session.segment(103).unwrap().state(), State::Finished);
-    assert_eq!(session.segment(104).unwrap().state(), State::Growing);
-    assert_eq!(session.segment(106).unwrap().state(), State::Pending);
-    assert!(session.segment(107).is_none());
+    assert_eq!(
+        session.segment(103, Reach::Usual).unwrap().state(),
+        State::Finished
+    );
+    assert_eq!(
+        session.segment(104, Reach::Usual).unwrap().state(),
+        State::Growing
+    );
+    assert_eq!(
+        session.segment(106, Reach::Usual).unwrap().state(),
+        State::Pending
+    );
+    assert!(session.segment(107, Reach::Usual).is_none());
 }
 
 #[test]
 fn announced_duration_is_the_predecessors_and_true_once_finished() {
     let (session, _) = open(settings());
     grow(
-        &session.roll(Duration::from_millis(900), start(1)).unwrap(),
+        &session
+            .roll(Duration::from_millis(900), start(1), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(tags(&session, "#EXTINF:"), ["0.90000,"; 4]);
     grow(
-        &session.roll(Duration::from_millis(1100), start(2)).unwrap(),
+        &session
+            .roll(Duration::from_millis(1100), start(2), Instant::now())
+            .unwrap(),
         10,
     );
     assert_eq!(
@@ -108,11 +121,11 @@ fn announced_duration_is_the_predecessors_and_true_once_finished() {
 fn keeps_forgotten_segments_for_a_time() {
     let (session, _) = open(settings());
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 10);
+        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
     }
     // 110 grows, 106 to 109 are in the low-latency playlist, 103 to 105 are kept for their three seconds.
-    assert!(session.segment(102).is_none());
-    assert!(session.segment(103).is_some());
+    assert!(session.segment(102, Reach::Usual).is_none());
+    assert!(session.segment(103, Reach::Usual).is_some());
     assert_eq!(session.bytes(), 70);
 }
 
@@ -123,10 +136,13 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
         ..settings()
     });
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n)).unwrap(), 400);
+        grow(
+            &session.roll(SECOND, start(n), Instant::now()).unwrap(),
+            400,
+        );
     }
-    assert!(session.segment(105).is_none());
-    assert!(session.segment(106).is_some());
+    assert!(session.segment(105, Reach::Usual).is_none());
+    assert!(session.segment(106, Reach::Usual).is_some());
     assert_eq!(uris(&session).len(), 5);
 }
 
@@ -138,7 +154,7 @@ fn discontinuity_sequence_counts_those_that_left() {
             discontinuity: n == 2,
             ..start(n)
         };
-        grow(&session.roll(SECOND, next).unwrap(), 10);
+        grow(&session.roll(SECOND, next, Instant::now()).unwrap(), 10);
         let expected = if n >= 5 { "1" } else { "0" };
         assert_eq!(
             tags(&session, "#EXT-X-DISCONTINUITY-SEQUENCE:"),
@@ -164,6 +180,7 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
             independent: false,
             ..start(1)
         },
+        Instant::now(),
     );
     assert_eq!(tags(&session, "#EXT-X-INDEPENDENT-SEGMENTS").len(), 0);
 }
@@ -171,15 +188,15 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
 #[test]
 fn the_end_withdraws_what_was_announced() {
     let (session, _) = open(settings());
-    grow(&session.roll(SECOND, start(1)).unwrap(), 10);
-    let announced = session.segment(102).unwrap();
-    session.end(Duration::from_millis(500));
+    grow(&session.roll(SECOND, start(1), Instant::now()).unwrap(), 10);
+    let announced = session.segment(102, Reach::Usual).unwrap();
+    session.end(Duration::from_millis(500), Instant::now());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts"]);
     assert_eq!(tags(&session, "#EXT-X-ENDLIST").len(), 1);
     assert_eq!(tags(&session, "#EXTINF:"), ["1.00000,", "0.50000,"]);
     assert_eq!(announced.state(), State::Withdrawn);
-    assert!(session.segment(102).is_none());
-    assert!(session.roll(SECOND, start(2)).is_none());
+    assert!(session.segment(102, Reach::Usual).is_none());
+    assert!(session.roll(SECOND, start(2), Instant::now()).is_none());
 }
 
 #[test]
@@ -222,13 +239,13 @@ fn the_hint_is_always_the_part_that_comes() {
             assert!(matches!(session.part(0, expected + 2), PartState::Unknown));
             expected += 1;
         }
-        growing = session.roll(SECOND, start(n)).unwrap();
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
     }
     assert!(
         matches!(session.part(0, 0), PartState::Unknown),
         "long dropped"
     );
-    session.end(Duration::ZERO);
+    session.end(Duration::ZERO, Instant::now());
     assert!(
         matches!(session.part(0, expected), PartState::Unknown),
         "withdrawn"
@@ -242,7 +259,7 @@ fn low_latency_playlist_spans_four_target_durations_and_has_parts_for_three() {
     for n in 1..=12 {
         grow(&growing, 10);
         add_part(&session, &growing, true);
-        growing = session.roll(SECOND, start(n)).unwrap();
+        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
     }
     let text = low_latency(&session);
     assert_eq!(text.matches("#EXTINF").count(), 4, "{text}");
@@ -267,7 +284,7 @@ fn blocking_reloads_wait_for_what_they_name() {
     assert!(reached(100, Some(0)));
     assert!(!reached(100, Some(1)));
     assert!(!reached(100, None));
-    let growing = session.roll(SECOND, start(1)).unwrap();
+    let growing = session.roll(SECOND, start(1), Instant::now()).unwrap();
     assert!(reached(100, None));
     assert!(
         !reached(100, Some(1)),
@@ -277,7 +294,7 @@ fn blocking_reloads_wait_for_what_they_name() {
     add_part(&session, &growing, true);
     assert!(reached(100, Some(1)));
     assert!(reached(99, Some(7)), "long past");
-    session.end(SECOND);
+    session.end(SECOND, Instant::now());
     assert!(
         reached(200, None),
         "an ended playlist has all there will be"
@@ -292,4 +309,18 @@ fn reloads_that_have_lost_their_way_are_told() {
     assert!(!too_far(102, None) && too_far(103, None));
     assert!(too_far(u64::MAX, Some(u64::MAX)));
     assert!(!too_far(0, Some(0)));
+}
+
+#[test]
+fn players_that_start_three_segments_back_are_told_of_one_more() {
+    let (session, _) = open(settings());
+    session.roll(SECOND, start(1), Instant::now());
+    let text = String::from_utf8(session.media(Reach::Further).plain().to_vec()).unwrap();
+    assert!(text.contains("s-104.ts") && !uris(&session).contains(&"s-104.ts".to_owned()));
+    assert!(session.segment(104, Reach::Usual).is_none());
+    assert_eq!(
+        session.segment(104, Reach::Further).unwrap().state(),
+        State::Pending
+    );
+    assert!(session.segment(105, Reach::Further).is_none());
 }

@@ -35,7 +35,11 @@ impl Recording {
     /// Follows a media playlist until its ENDLIST.
     pub(crate) async fn follow_playlist(server: &TestServer, path: String) -> Self {
         let first = playlist::fetch(server, &path).await;
-        let name = path.strip_suffix(".m3u8").unwrap().to_owned();
+        let named = first.entries[0].clone();
+        // A segment's name ends in its number.
+        let name = named.uri.strip_suffix(".ts").unwrap();
+        let name = name.strip_suffix(&named.sequence.to_string()).unwrap();
+        let name = playlist::sibling(&path, name);
         // Whoever comes late finds what the playlist has forgotten under the numbers before.
         let mut sequence = first.media_sequence;
         while status_of(server, &name, sequence - 1).await == 200 {
@@ -49,7 +53,7 @@ impl Recording {
                 break;
             }
             if newest.ended || newest.last_sequence() >= Some(sequence) {
-                let response = viewer::get(server.http, &format!("{name}-{sequence}.ts")).await;
+                let response = viewer::get(server.http, &format!("{name}{sequence}.ts")).await;
                 let bytes = response.bytes();
                 // Announced, and then the stream ended.
                 let withdrawn = response.status() == 404 || bytes.is_empty();
@@ -57,6 +61,7 @@ impl Recording {
                     segments.push(Taken { sequence, bytes });
                     sequence += 1;
                 } else {
+                    assert!(!newest.ended, "a listed segment is gone: {}", newest.text);
                     within("ENDLIST", ended(server, &path)).await;
                 }
             }
@@ -112,7 +117,7 @@ async fn ended(server: &TestServer, path: &str) {
 }
 
 async fn status_of(server: &TestServer, name: &str, sequence: u64) -> u16 {
-    let path = format!("{name}-{sequence}.ts");
+    let path = format!("{name}{sequence}.ts");
     viewer::request(server.http, "HEAD", &path, &[])
         .await
         .status()

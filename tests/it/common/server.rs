@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use lhls::cli::{Cli, Command};
+use lhls::cli::ServeArgs;
 use lhls::config::Config;
 use lhls::metrics::Metrics;
 use lhls::server::Server;
@@ -107,7 +107,6 @@ impl Drop for TestServer {
 pub(crate) fn config(options: &[&str]) -> Config {
     let fixed = [
         "lhls",
-        "serve",
         "--rtmp-listen",
         "127.0.0.1:0",
         "--http-listen",
@@ -118,9 +117,12 @@ pub(crate) fn config(options: &[&str]) -> Config {
         true => &[],
         false => &["--reconnect-window", "0s"],
     };
-    let cli = Cli::try_parse_from(fixed.iter().chain(ends_at_once).chain(options)).unwrap();
-    let Command::Serve(args) = cli.command else {
-        unreachable!("the command is serve")
-    };
-    Config::new(&args).unwrap()
+    let line = Line::try_parse_from(fixed.iter().chain(ends_at_once).chain(options)).unwrap();
+    Config::new(&line.serve).unwrap()
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    serve: ServeArgs,
 }
