@@ -53,7 +53,9 @@ pub(super) fn publish_test(args: &PublishTestArgs) -> ExitCode {
     };
     runtime.block_on(async {
         let cancel = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(cancel.clone()));
+        if let Err(error) = cancel_on_signal(cancel.clone()) {
+            return usage_error(&error.into());
+        }
         info!(
             "publishing the test picture to {}; Ctrl-C ends it",
             options.url

@@ -13,7 +13,7 @@ use lhls::server::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -59,11 +59,14 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
             Ok(server) => server,
             Err(error) => return usage_error(&error.into()),
         };
+        // Before anything is said: whoever waits for the line below may send a signal the moment it comes.
+        let shutdown = CancellationToken::new();
+        if let Err(error) = cancel_on_signal(shutdown.clone()) {
+            return usage_error(&error.into());
+        }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
         }
-        let shutdown = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(shutdown.clone()));
         started(&server, shutdown.clone());
         server.run(shutdown).await;
         ExitCode::SUCCESS
@@ -78,25 +81,24 @@ fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// Cancels on the first Ctrl-C or SIGTERM, and ends the process at once on the second.
-async fn cancel_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        error!("cannot listen for signals; only SIGKILL will end this process");
-        return;
-    };
-    let mut next = async || {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    next().await;
-    shutdown.cancel();
-    next().await;
-    std::process::exit(130);
+/// Cancels on the first Ctrl-C or SIGTERM, and ends the process at once on the second. Signals are caught from the return of this
+/// function on.
+fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        shutdown.cancel();
+        next().await;
+        std::process::exit(130);
+    });
+    Ok(())
 }
 
 fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {

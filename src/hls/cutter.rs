@@ -24,8 +24,10 @@ pub(super) enum Cut {
     No,
     /// At a key frame.
     Key,
-    /// Inside a group of pictures, because TARGETDURATION or the memory bound would be exceeded.
+    /// Inside a group of pictures, because TARGETDURATION would be exceeded.
     Forced,
+    /// Inside a group of pictures, because the segment has become too heavy.
+    Heavy,
     /// In front of it media is missing, more than the segment may last.
     Gap,
 }
@@ -228,10 +230,13 @@ impl Cutter {
             }
         }
         let next = elapsed + interval + interval;
-        if next > self.limit || self.segment.size() > settings.retain_bytes / 4 {
-            return if unit.key { Cut::Key } else { Cut::Forced };
+        let heavy = self.segment.size() > settings.retain_bytes / 4;
+        match (next > self.limit, heavy) {
+            (false, false) => Cut::No,
+            _ if unit.key => Cut::Key,
+            (true, _) => Cut::Forced,
+            (false, true) => Cut::Heavy,
         }
-        Cut::No
     }
 
     /// Ends the segment at `end` and starts the next at `start_pts`. What the ended one weighed, bits, and lasted.

@@ -218,13 +218,16 @@ impl Session {
         }
     }
 
-    /// The media playlist with `EXT-X-PREFETCH`.
+    /// The media playlist with `EXT-X-PREFETCH`. Its players count finished segments only, so it lists as many as the low-latency one.
     pub fn prefetch(&self) -> Rendered {
-        Rendered::new(
-            self.read()
-                .media(Reach::Usual, &self.id, &self.settings)
-                .render_prefetch(),
-        )
+        let window = self.read();
+        let media = window.media(
+            window.listed_low_latency,
+            Reach::Usual,
+            &self.id,
+            &self.settings,
+        );
+        Rendered::new(media.render_prefetch())
     }
 
     /// The lengths of parts on offer, as multiples of the base part.
@@ -587,26 +590,30 @@ impl Window {
     }
 
     fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
-        let render = |reach| Arc::new(Rendered::new(self.media(reach, id, settings).render()));
+        let render = |reach| {
+            Arc::new(Rendered::new(
+                self.media(self.listed, reach, id, settings).render(),
+            ))
+        };
         EarlyForms {
             usual: render(Reach::Usual),
             further: render(Reach::Further),
         }
     }
 
-    fn media(&self, reach: Reach, id: &str, settings: &Settings) -> Media {
+    fn media(&self, listing: Listing, reach: Reach, id: &str, settings: &Settings) -> Media {
         let end = match reach {
             Reach::Usual => self.entries.len().min(self.growing + 1 + settings.announce),
             Reach::Further => self.entries.len(),
         };
         Media {
             target_duration: settings.target_duration,
-            discontinuity_sequence: self.listed.discontinuities,
+            discontinuity_sequence: listing.discontinuities,
             independent_segments: self.independent,
-            media_sequence: self.sequence_at(self.listed.first),
+            media_sequence: self.sequence_at(listing.first),
             segments: self
                 .entries
-                .range(self.listed.first..end)
+                .range(listing.first..end)
                 .map(|entry| entry.describe(id))
                 .collect(),
             unfinished: end - self.growing,

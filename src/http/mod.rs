@@ -7,7 +7,9 @@
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
 //! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
 //! | `/NAME/media-2.m3u8` and the like | media playlists, segments and parts: [`crate::hls::names`], answered in `media` |
+//! | `/NAME/` | the page that plays it; `/web/…` are its files |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
+//! | `/api/time` | the server's clock, for pages that measure latency |
 //! | `/metrics`, `/healthz` | for operators |
 //!
 //! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
@@ -16,11 +18,12 @@ pub mod body;
 pub mod listener;
 mod media;
 pub mod meter;
+mod player;
 mod response;
 mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -31,6 +34,7 @@ use self::response::{Cache, Responder};
 use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
 use crate::metrics::{self, Metrics};
+use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
 use crate::stream::{Stream, Viewer};
 
@@ -65,8 +69,13 @@ pub struct Connection {
 enum Target<'a> {
     Index,
     Streams,
+    Time,
     Metrics,
     Health,
+    /// A file of the player page.
+    Asset(&'a str),
+    /// The player page of a stream, asked for with or without a slash at the end.
+    Page(&'a str, bool),
     Multivariant(&'a str, Form),
     File(&'a str, File<'a>),
     Unknown,
@@ -153,8 +162,14 @@ impl Service {
             Target::Index if status::wants_json(asked.headers) => {
                 status::streams(&self.registry, respond)
             }
-            Target::Index => status::index(&self.registry, respond),
+            Target::Index => status::index(&self.registry, asked.headers, respond),
             Target::Streams => status::streams(&self.registry, respond),
+            Target::Time => status::time(SystemTime::now(), respond),
+            Target::Asset(file) => player::asset(file, asked.query, asked.headers, respond),
+            // Without the slash only if there is such a stream: else every mistyped path would be a page that waits for ever.
+            Target::Page(name, slash) if slash || self.registry.find(name).is_some() => {
+                player::page(name, slash, asked.headers, respond)
+            }
             Target::Metrics => {
                 self.gather();
                 respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
@@ -174,9 +189,9 @@ impl Service {
                 }
                 None => unknown_stream(respond),
             },
-            Target::Unknown => respond.error(
+            Target::Page(..) | Target::Unknown => respond.error(
                 StatusCode::NOT_FOUND,
-                "nothing is here; a stream is at /APP/NAME/playlist.m3u8",
+                "nothing is here; a stream is at /APP/NAME/playlist.m3u8, its player page at /APP/NAME/",
             ),
         }
     }
@@ -251,12 +266,19 @@ impl<'a> Target<'a> {
         match path {
             "" => return Self::Index,
             "api/streams" => return Self::Streams,
+            "api/time" => return Self::Time,
             "metrics" => return Self::Metrics,
             "healthz" => return Self::Health,
             _ => {}
         }
+        if let Some(file) = path
+            .strip_prefix("web/")
+            .filter(|file| player::is_asset(file))
+        {
+            return Self::Asset(file);
+        }
         let Some((name, file)) = path.rsplit_once('/') else {
-            return Self::Unknown;
+            return Self::page(path);
         };
         match file {
             "playlist.m3u8" if parameter(query, "prefetch").is_some() => {
@@ -269,7 +291,18 @@ impl<'a> Target<'a> {
                     .map(Duration::from_millis);
                 Self::Multivariant(name, Form::LowLatency(wanted))
             }
-            _ => names::parse(file).map_or(Self::Unknown, |file| Self::File(name, file)),
+            _ => names::parse(file).map_or_else(|| Self::page(path), |file| Self::File(name, file)),
+        }
+    }
+
+    /// The player page, if the path could be a stream's name.
+    fn page(path: &'a str) -> Self {
+        let (name, slash) = path
+            .strip_suffix('/')
+            .map_or((path, false), |name| (name, true));
+        match StreamName::new(name, "") {
+            Ok(valid) if valid.as_str() == name => Self::Page(name, slash),
+            _ => Self::Unknown,
         }
     }
 
@@ -281,7 +314,13 @@ impl<'a> Target<'a> {
             Self::File(_, File::LowLatency(..)) => "media_low_latency",
             Self::File(_, File::Segment(..)) => "segment",
             Self::File(_, File::Part(..)) => "part",
-            Self::Index | Self::Streams | Self::Metrics | Self::Health | Self::Unknown => "other",
+            Self::Page(..) | Self::Asset(_) => "page",
+            Self::Index
+            | Self::Streams
+            | Self::Time
+            | Self::Metrics
+            | Self::Health
+            | Self::Unknown => "other",
         }
     }
 }
@@ -396,13 +435,28 @@ mod tests {
             parse("/live/a/x1-7.ts"),
             Target::File("live/a", File::Segment("x1", 7))
         ));
+        for (path, name, slash) in [
+            ("/live/a/", "live/a", true),
+            ("/live/a", "live/a", false),
+            ("/live", "live", false),
+            ("/web/none.js", "web/none.js", false),
+        ] {
+            assert!(
+                matches!(parse(path), Target::Page(n, s) if n == name && s == slash),
+                "{path}"
+            );
+        }
+        assert!(matches!(
+            parse("/web/player.js"),
+            Target::Asset("player.js")
+        ));
         for path in [
-            "/playlist.m3u8",
-            "/live/a/",
-            "/live/../x.ts",
-            "/live/a/x1-7.mp4",
             "//",
-            "/live/a/x1--7.tsx",
+            "/live//",
+            "/live/%41/",
+            "/../",
+            "/.hidden",
+            "/live/../x.ts",
         ] {
             assert!(matches!(parse(path), Target::Unknown), "{path}");
         }

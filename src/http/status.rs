@@ -1,9 +1,12 @@
 //! The list of live streams: a page for people, JSON for programmes.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use hyper::Response;
 use hyper::header::{self, HeaderMap};
 
 use super::body::ResponseBody;
+use super::player;
 use super::response::{Cache, Responder};
 use crate::hls::playlist::iso8601;
 use crate::media::{AudioConfig, VideoConfig};
@@ -23,29 +26,32 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
 }
 
 /// The page.
-pub(super) fn index(registry: &Registry, respond: &Responder<'_>) -> Response<ResponseBody> {
+pub(super) fn index(
+    registry: &Registry,
+    headers: &HeaderMap,
+    respond: &Responder<'_>,
+) -> Response<ResponseBody> {
     let mut rows = String::new();
     for stream in live(registry) {
         let name = stream.name();
         let (codecs, resolution) = described(&stream);
         rows.push_str(&format!(
-            "<tr><td><a href=\"/{name}/playlist.m3u8\">{name}</a></td><td>{resolution}</td><td>{codecs}</td><td>{}</td><td>{}</td></tr>\n",
+            "<tr><td><a href=\"{name}/\">{name}</a></td><td>{resolution}</td><td>{codecs}</td><td>{}</td><td><time>{}</time></td>\
+             <td><a href=\"{name}/playlist.m3u8\">playlist.m3u8</a></td></tr>\n",
             stream.viewers(),
             iso8601(stream.started()),
         ));
     }
-    let list = if rows.is_empty() {
-        "<p>Nothing is live. Publish to <code>rtmp://THIS-HOST/APP/NAME</code> and reload.</p>"
-            .to_owned()
-    } else {
-        format!(
-            "<table><tr><th>Playlist</th><th>Picture</th><th>Codecs</th><th>Viewers</th><th>Since</th></tr>\n{rows}</table>"
-        )
-    };
+    player::index(&rows, headers, respond)
+}
+
+/// The server's clock in milliseconds since 1970, as precise as a page needs to correct its own.
+pub(super) fn time(now: SystemTime, respond: &Responder<'_>) -> Response<ResponseBody> {
+    let unix = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     respond.full(
-        "text/html; charset=utf-8",
+        "application/json",
         Cache::Never,
-        PAGE.replace("{list}", &list),
+        format!("{{\"unix_ms\":{:.3}}}\n", unix.as_secs_f64() * 1000.0),
     )
 }
 
@@ -57,7 +63,7 @@ pub(super) fn streams(registry: &Registry, respond: &Responder<'_>) -> Response<
             let name = stream.name();
             let (codecs, resolution) = described(&stream);
             format!(
-                "{{\"name\":\"{name}\",\"playlist\":\"/{name}/playlist.m3u8\",\"codecs\":\"{codecs}\",\"resolution\":\"{resolution}\",\
+                "{{\"name\":\"{name}\",\"player\":\"/{name}/\",\"playlist\":\"/{name}/playlist.m3u8\",\"codecs\":\"{codecs}\",\"resolution\":\"{resolution}\",\
                  \"viewers\":{},\"ring_bytes\":{},\"started\":\"{}\"}}",
                 stream.viewers(),
                 stream.ring_bytes(),
@@ -94,5 +100,3 @@ fn described(stream: &Stream) -> (String, String) {
             .unwrap_or_default(),
     )
 }
-
-const PAGE: &str = include_str!("../web/index.html");

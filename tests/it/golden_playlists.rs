@@ -31,14 +31,20 @@ fn early_announcing() {
 fn early_announcing_of_half_seconds() {
     let mut studio = Studio::new(&["--segment-duration", "500ms"], true);
     studio.record(15, 130);
-    compare("early-half-second", studio.session().media(Reach::Usual).as_ref());
+    compare(
+        "early-half-second",
+        studio.session().media(Reach::Usual).as_ref(),
+    );
 }
 
 #[test]
 fn early_announcing_of_two_seconds() {
     let mut studio = Studio::new(&[], true);
     studio.record(60, 250);
-    compare("early-two-seconds", studio.session().media(Reach::Usual).as_ref());
+    compare(
+        "early-two-seconds",
+        studio.session().media(Reach::Usual).as_ref(),
+    );
 }
 
 #[test]

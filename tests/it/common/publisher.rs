@@ -46,6 +46,17 @@ impl Publisher {
         true
     }
 
+    /// Sends the next tag. False when there is none, or the server has closed the connection.
+    pub(crate) async fn try_send_next(&mut self) -> bool {
+        let Some(tag) = self.waiting.pop_front() else {
+            return false;
+        };
+        self.peer
+            .message(4, tag.kind, 1, tag.timestamp, &tag.body)
+            .await
+            .is_ok()
+    }
+
     /// Sends what comes before this time of the clip, at once, and waits until the server has dealt with it.
     pub(crate) async fn send_until(&mut self, millis: u32) {
         while self
