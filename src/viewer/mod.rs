@@ -210,7 +210,8 @@ pub async fn watch(
                 None => break,
             },
             _ = ticks.tick() => {
-                let now = read();
+                // Looked at where they are: to copy them would hold the viewers up for longer.
+                let now = totals.lock().unwrap_or_else(PoisonError::into_inner);
                 if first_picture.is_none() {
                     first_picture = now.picture_at.min().map(|micros| {
                         started + Duration::from_micros(u64::try_from(micros).unwrap_or(0))

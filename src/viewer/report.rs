@@ -73,10 +73,11 @@ impl Report {
         let headline = totals.headline();
         for clock in Clock::ALL {
             if let Some(distribution) = totals.latency.get(&clock) {
-                let mark = if Some(clock) == headline {
-                    "latency"
-                } else {
-                    "also"
+                let mark = match clock {
+                    clock if Some(clock) == headline => "latency",
+                    Clock::Picture => "by picture",
+                    Clock::Sent => "by stamp",
+                    Clock::Date => "by date",
                 };
                 table.times(mark, distribution, clock.meaning());
                 if totals.waiting.count() > 0
