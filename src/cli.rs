@@ -9,6 +9,7 @@ use crate::config::units::Size;
 use crate::config::units::{ByteSize, Span};
 #[cfg(feature = "demo")]
 use crate::rtmp::url::Url;
+use crate::viewer;
 
 /// A live streaming server: RTMP in, low-latency HLS out.
 #[derive(Debug, Parser)]
@@ -42,6 +43,11 @@ pub enum Command {
     /// Publish the built-in test picture to any RTMP server.
     #[cfg(feature = "demo")]
     PublishTest(PublishTestArgs),
+    /// Watch a stream without a browser and measure how late it comes.
+    ///
+    /// A table of latency, jitter, stalls and gaps is printed at the end; a line on standard error tells how it goes. The exit code is 0 if
+    /// all went well, 1 if the stream could not be watched to the end or was later than --max-p95, 2 if the command line was wrong.
+    Latency(LatencyArgs),
 }
 
 /// How logs look.
@@ -249,4 +255,51 @@ pub struct PublishTestArgs {
     /// The picture's options.
     #[command(flatten)]
     pub signal: SignalArgs,
+}
+
+/// `lhls latency`.
+#[derive(Debug, Clone, Args)]
+pub struct LatencyArgs {
+    /// The playlist: http://HOST[:PORT]/APP/NAME/playlist.m3u8, or ll.m3u8, or any other server's. TLS is not supported yet.
+    pub url: viewer::url::Url,
+
+    /// As what kind of player: `lhls` reads segments as they grow, `ll` reads parts, `auto` does what the playlist is made for.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: ViewerMode,
+
+    /// How long, from the first picture on; 0s for until Ctrl-C.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub duration: Span,
+
+    /// Viewers at the same time, all counted together. They share this machine's processors: with hundreds, it is they that are late
+    /// [1 to 1000].
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub viewers: usize,
+
+    /// End with exit code 1 if 95 of 100 pictures are not in time.
+    #[arg(long, value_name = "TIME")]
+    pub max_p95: Option<Span>,
+
+    /// What the player, whose stalls are counted, keeps before it shows a picture [0s to 1m].
+    #[arg(long, value_name = "TIME", default_value = "100ms")]
+    pub buffer: Span,
+
+    /// Do not look for the demo's time strip in the pictures, which saves the decoding; latency is then by PROGRAM-DATE-TIME.
+    #[arg(long)]
+    pub no_decode: bool,
+
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `lhls latency` behaves as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ViewerMode {
+    /// Parts if the playlist has them.
+    Auto,
+    /// Segments as they grow.
+    Lhls,
+    /// Parts.
+    Ll,
 }

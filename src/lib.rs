@@ -66,3 +66,4 @@ pub mod server;
 pub mod stream;
 pub mod time;
 pub mod ts;
+pub mod viewer;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "demo")]
 mod commands;
+mod latency;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Serve(args) => serve(&args),
+        Command::Latency(args) => latency::latency(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => commands::demo(&args),
         #[cfg(feature = "demo")]

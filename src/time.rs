@@ -71,6 +71,18 @@ impl Ticks {
     pub const fn to_pts33(self) -> u64 {
         self.0 as u64 & 0x1_ffff_ffff
     }
+
+    /// The time nearest to `self` that has these 33 bits: the way back from [`Ticks::to_pts33`].
+    pub const fn nearest_pts33(self, bits: u64) -> Self {
+        const WRAP: i64 = 1 << 33;
+        let ahead = (bits as i64).wrapping_sub(self.0) & (WRAP - 1);
+        let step = if ahead < WRAP / 2 {
+            ahead
+        } else {
+            ahead - WRAP
+        };
+        Self(self.0.saturating_add(step))
+    }
 }
 
 impl Add for Ticks {

@@ -17,4 +17,5 @@ pub mod font;
 pub mod picture;
 pub mod publisher;
 mod sps;
+pub mod stamp;
 pub mod tone;

@@ -5,7 +5,7 @@
 //! hurries. Each audio frame leaves when its last sample is due, as from a live encoder. Both go through a bounded channel:
 //! when the network does not keep up, whole runs of pictures up to the next key picture are dropped and counted.
 //!
-//! It prints nothing and does not reconnect.
+//! Each picture carries a stamp of when it was sent ([`super::stamp`]). It prints nothing and does not reconnect.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::encoder::{self, VideoEncoder};
 use super::picture::Picture;
+use super::stamp;
 use super::tone::{self, Tone};
 use crate::flv::write::{self, AudioMetadata, Metadata, VideoMetadata};
 use crate::rtmp::push::{self, Media};
@@ -257,7 +258,9 @@ fn send_pictures(
                 .try_send(Media::Video(timestamp as u32, write::avc_header(&config)))
                 .is_ok();
         }
-        let body = write::avc_picture(coded.key, 0, &coded.data);
+        let mut data = stamp::write(unix_time().as_micros() as u64);
+        data.extend_from_slice(&coded.data);
+        let body = write::avc_picture(coded.key, 0, &data);
         match sender.try_send(Media::Video(timestamp as u32, body)) {
             Ok(()) => summary.pictures += 1,
             Err(TrySendError::Full(_)) => {

@@ -673,3 +673,20 @@ proptest! {
         prop_assert_eq!(timeline.repairs().total(), 0);
     }
 }
+
+#[test]
+fn thirty_three_bits_are_unwrapped() {
+    for base in [
+        0,
+        5,
+        (1 << 33) - 3,
+        (1 << 33) + 7,
+        9 << 33,
+        -(1 << 33) - 100,
+    ] {
+        for step in [0, 1, 2999, 4_000_000_000, -1, -3000, -4_000_000_000] {
+            let (base, time) = (Ticks::new(base), Ticks::new(base + step));
+            assert_eq!(base.nearest_pts33(time.to_pts33()), time);
+        }
+    }
+}

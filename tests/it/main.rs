@@ -16,6 +16,8 @@ mod ffmpeg_round_trip;
 mod golden_playlists;
 mod group_of_pictures_length;
 mod http_conventions;
+#[cfg(feature = "demo")]
+mod latency_viewer;
 mod low_latency;
 mod playlist_invariants;
 mod publisher_leaves;
