@@ -24,7 +24,9 @@ pub(super) fn latency(args: &LatencyArgs) -> ExitCode {
     let mut progress = Progress::new(args.json);
     let result = runtime.block_on(async {
         let cancel = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(cancel.clone()));
+        if let Err(error) = cancel_on_signal(cancel.clone()) {
+            return usage_error(&error.into());
+        }
         viewer::watch(options, cancel, |elapsed, totals| {
             progress.show(elapsed, || live_line(elapsed, totals));
         })
