@@ -161,7 +161,10 @@ impl Report {
             let mut object = Object::new();
             for clock in Clock::ALL {
                 let distribution = by_clock.get(&clock);
-                object.raw(clock.name(), &distribution.map_or_else(|| "null".to_owned(), times));
+                object.raw(
+                    clock.name(),
+                    &distribution.map_or_else(|| "null".to_owned(), times),
+                );
             }
             json.raw(key, &object.close());
         }
