@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tracing::error;
 
 /// Opens a listening socket.
 ///
@@ -48,18 +49,28 @@ pub fn limit_unsent(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an `accept` error is about the one connection (it vanished) and not about us (out of descriptors).
-pub fn is_transient(error: &io::Error) -> bool {
+/// The next connection of a listener, however often accepting fails meanwhile. `what` names the port in the log.
+pub async fn accept(listener: &TcpListener, what: &str) -> (TcpStream, SocketAddr) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            // About that one connection, which vanished.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+                ) => {}
+            Err(error) => {
+                error!(%error, "cannot accept {what} connections; is the limit of open files (ulimit -n) too low?");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// How long to wait after an `accept` error of ours: without a pause, a process out of descriptors spins.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A thousand viewers may come at the same moment when a stream starts.
 const BACKLOG: i32 = 4096;
 /// Silence after which the peer is probed.

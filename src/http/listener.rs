@@ -30,18 +30,9 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = net::accept(&listener, "HTTP") => accepted,
             () = shutdown.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if net::is_transient(&error) => continue,
-            Err(error) => {
-                error!(%error, "cannot accept HTTP connections; is the limit of open files (ulimit -n) too low?");
-                tokio::time::sleep(net::ACCEPT_PAUSE).await;
-                continue;
-            }
         };
         let metrics = &service.metrics;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {

@@ -47,18 +47,9 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(shared.settings.max_connections));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = net::accept(&listener, "RTMP") => accepted,
             () = shutdown.cancelled() => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if net::is_transient(&error) => continue,
-            Err(error) => {
-                error!(%error, "cannot accept RTMP connections; is the limit of open files (ulimit -n) too low?");
-                tokio::time::sleep(net::ACCEPT_PAUSE).await;
-                continue;
-            }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             shared.metrics.limit("rtmp_connections");
