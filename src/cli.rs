@@ -260,7 +260,7 @@ pub struct PublishTestArgs {
 /// `lhls latency`.
 #[derive(Debug, Clone, Args)]
 pub struct LatencyArgs {
-    /// The playlist: http://HOST[:PORT]/APP/NAME/playlist.m3u8, or ll.m3u8, or any other server's. TLS is not supported yet.
+    /// The playlist: http://HOST:PORT/APP/NAME/playlist.m3u8, or ll.m3u8, or any other server's. TLS is not supported yet.
     pub url: viewer::url::Url,
 
     /// As what kind of player: `lhls` reads segments as they grow, `ll` reads parts, `auto` does what the playlist is made for.

@@ -22,18 +22,21 @@ pub(super) fn latency(args: &LatencyArgs) -> ExitCode {
         Err(error) => return usage_error(&error.into()),
     };
     let mut progress = Progress::new(args.json);
-    let result = runtime.block_on(async {
+    let watched = runtime.block_on(async {
         let cancel = CancellationToken::new();
-        tokio::spawn(cancel_on_signal(cancel.clone()));
-        viewer::watch(options, cancel, |elapsed, totals| {
-            progress.show(elapsed, || live_line(elapsed, totals));
-        })
-        .await
+        cancel_on_signal(cancel.clone())?;
+        Ok::<_, std::io::Error>(
+            viewer::watch(options, cancel, |elapsed, totals| {
+                progress.show(elapsed, || live_line(elapsed, totals));
+            })
+            .await,
+        )
     });
     progress.clear();
-    match result {
-        Ok(report) => conclude(args, &report),
-        Err(error) => fail(&error.to_string()),
+    match watched {
+        Ok(Ok(report)) => conclude(args, &report),
+        Ok(Err(error)) => fail(&error.to_string()),
+        Err(error) => usage_error(&error.into()),
     }
 }
 

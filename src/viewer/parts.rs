@@ -189,7 +189,7 @@ fn start(media: &Media) -> Place {
         let numbered = segment.parts.iter().enumerate();
         numbered.map(move |(index, part)| (Place { sequence, index }, part))
     });
-    let independent = parts.filter(|(_, part)| part.independent).last();
+    let independent = parts.rev().find(|(_, part)| part.independent);
     independent.map_or_else(|| media.end(), |(place, _)| place)
 }
 

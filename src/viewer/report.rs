@@ -115,7 +115,7 @@ impl Report {
                 totals.keys,
                 totals.caught_up,
                 totals.bytes as f64 / 1e6,
-                bit_rate(totals).map_or("?".to_owned(), |rate| format!("{:.0}", rate / 1e3)),
+                bit_rate(totals).map_or_else(|| "?".to_owned(), |rate| format!("{:.0}", rate / 1e3)),
             ),
         );
         if totals.undecoded > 0 {
@@ -161,7 +161,10 @@ impl Report {
             let mut object = Object::new();
             for clock in Clock::ALL {
                 let distribution = by_clock.get(&clock);
-                object.raw(clock.name(), &distribution.map_or("null".to_owned(), times));
+                object.raw(
+                    clock.name(),
+                    &distribution.map_or_else(|| "null".to_owned(), times),
+                );
             }
             json.raw(key, &object.close());
         }
