@@ -120,10 +120,10 @@ fn introduce(rtmp: SocketAddr, http: SocketAddr) {
         "
   The test picture is live: a clock, so that you can see how late it is where you watch.
 
-  Watch   {bold}http://{http}/live/demo/playlist.m3u8{plain}
+  Watch   {bold}http://{http}/live/demo/{plain} in a browser, or
     ffplay -fflags nobuffer -flags low_delay -framedrop http://{http}/live/demo/playlist.m3u8
     mpv --profile=low-latency http://{http}/live/demo/playlist.m3u8
-    VLC, Safari or any HLS player: open the address above
+    VLC or any HLS player: http://{http}/live/demo/playlist.m3u8
 
   Publish your own beside it
     OBS: Settings, Stream, Service Custom, Server {bold}rtmp://{rtmp}/live{plain}, Stream Key {bold}mystream{plain}

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// Labels of an HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
-    /// What was asked for: `multivariant`, `media`, `segment`, `other`.
+    /// What was asked for: `multivariant`, `media`, `media_low_latency`, `segment`, `part`, `other`.
     pub kind: &'static str,
     /// Status code of the answer.
     pub status: u16,

@@ -23,14 +23,14 @@ use crate::{http, net, rtmp};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port cannot be had.
-    #[error("cannot listen on {address} (--{option}): {source}{}", hint(.source))]
+    #[error("cannot listen on {address} (--{option}): {error}{}", hint(.error))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The option that sets it.
         option: &'static str,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -153,10 +153,10 @@ impl Server {
 }
 
 fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {
-    net::listen(address).map_err(|source| Error::Listen {
+    net::listen(address).map_err(|error| Error::Listen {
         address,
         option,
-        source,
+        error,
     })
 }
 

@@ -536,11 +536,16 @@ impl Window {
             .range(first..self.growing)
             .map(|entry| entry.duration)
             .sum();
+        let listed = self.entries.range(first..self.growing);
+        let mut bytes: u64 = listed.map(|entry| entry.segment.size()).sum();
+        // A window of four target durations, or less where that would be more than a stream may hold.
         while let Some(entry) = self.entries.get(first)
             && first + LISTED_FINISHED < self.growing
-            && span - entry.duration >= target * LOW_LATENCY_WINDOW
+            && (span - entry.duration >= target * LOW_LATENCY_WINDOW
+                || bytes > settings.retain_bytes)
         {
             span -= entry.duration;
+            bytes = bytes.saturating_sub(entry.segment.size());
             first += 1;
         }
         for (listing, index) in [

@@ -256,7 +256,7 @@ impl Publication {
         self.goodbye = true;
     }
 
-    /// Takes what the demuxer found. Returns what has gone out in total, and whether the stream is live.
+    /// Takes what the demuxer found. Returns what has gone out in total, and whether the stream can be watched.
     pub fn push(
         &mut self,
         events: impl IntoIterator<Item = flv::Event>,
@@ -298,7 +298,10 @@ impl Publication {
                 }
             }
         }
-        (packager.stats(), packager.is_live())
+        (
+            packager.stats(),
+            self.stream.output.multivariant().is_some(),
+        )
     }
 
     /// The repairs made to the publisher's times so far.

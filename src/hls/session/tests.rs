@@ -141,8 +141,8 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
             400,
         );
     }
-    assert!(session.segment(105, Reach::Usual).is_none());
-    assert!(session.segment(106, Reach::Usual).is_some());
+    assert!(session.segment(107, Reach::Usual).is_none());
+    assert!(session.segment(108, Reach::Usual).is_some());
     assert_eq!(uris(&session).len(), 5);
 }
 
