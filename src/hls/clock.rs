@@ -7,12 +7,15 @@ use crate::time::Ticks;
 
 /// Which wall-clock time a time of the media belongs to.
 ///
-/// The first access unit sets it; later ones correct it slowly, so that jitter on the network does not shake PROGRAM-DATE-TIME while
-/// a publisher's clock that runs too fast or too slow is followed.
+/// An access unit can arrive late but never early, so the earliest say when the media was made: an early one sets the clock at once, a
+/// late one only pulls at it gently, so that a publisher's clock that runs slow is followed. A stalled uplink that then delivers in a
+/// burst leaves PROGRAM-DATE-TIME alone; only if everything has come late for a while has the publisher or the wall clock jumped.
 #[derive(Debug, Default)]
 pub(super) struct DateClock {
     /// Microseconds since 1970 of media time 0.
     origin: Option<i64>,
+    /// Since when, in microseconds since 1970, everything has been later than [`DATE_STEP`], and by how much at least.
+    late: Option<(i64, i64)>,
 }
 
 impl DateClock {
@@ -22,12 +25,30 @@ impl DateClock {
             .unwrap_or_default()
             .as_micros() as i64;
         let seen = wall - pts.get() * 100 / 9;
-        self.origin = Some(match self.origin {
-            Some(origin) if !restart && (seen - origin).abs() < DATE_STEP => {
-                origin + ((seen - origin) / 256).clamp(-DATE_SLEW, DATE_SLEW)
+        let Some(origin) = self.origin.filter(|_| !restart) else {
+            (self.origin, self.late) = (Some(seen), None);
+            return;
+        };
+        let lateness = seen - origin;
+        let correction = if lateness <= DATE_STEP {
+            self.late = None;
+            if lateness < 0 {
+                lateness
+            } else {
+                (lateness / 256).min(DATE_SLEW)
             }
-            _ => seen,
-        });
+        } else {
+            let (since, least) = self.late.unwrap_or((wall, lateness));
+            let least = least.min(lateness);
+            self.late = Some((since, least));
+            if wall - since > DATE_PATIENCE {
+                self.late = None;
+                least
+            } else {
+                0
+            }
+        };
+        self.origin = Some(origin + correction);
     }
 
     pub(super) fn date(&self, pts: Ticks) -> SystemTime {
@@ -137,3 +158,73 @@ const GAP: Ticks = Ticks::from_millis(1000);
 const DATE_STEP: i64 = 1_000_000;
 /// Microseconds of correction per access unit.
 const DATE_SLEW: i64 = 100;
+/// Microseconds for which all has to be late before that is the new normal: longer than a connection takes to work off a stall.
+const DATE_PATIENCE: i64 = 5_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Notes an access unit made at `made` ms that arrives at `arrives` ms.
+    fn note(clock: &mut DateClock, made: u64, arrives: u64) {
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000 + arrives);
+        clock.note(Ticks::from_millis(made as i64), wall, false);
+    }
+
+    /// How many ms the date of an access unit is after the moment at which it was made.
+    fn error(clock: &DateClock, made: u64) -> i64 {
+        let date = clock.date(Ticks::from_millis(made as i64));
+        let date = date.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        date.as_millis() as i64 - (1_000_000 + made) as i64
+    }
+
+    #[test]
+    fn a_stall_and_the_burst_after_it_leave_the_date_alone() {
+        for stall in [500, 2000, 4000] {
+            let mut clock = DateClock::default();
+            for made in (0..30_000).step_by(20) {
+                // Nothing arrives for a while from second 10 on, then all of it at once.
+                let held = (10_000..10_000 + stall).contains(&made);
+                note(&mut clock, made, if held { 10_000 + stall } else { made });
+                assert!(error(&clock, made).abs() <= 20, "stall {stall}, at {made}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_start_is_put_right_at_once() {
+        let mut clock = DateClock::default();
+        note(&mut clock, 0, 150);
+        assert_eq!(error(&clock, 0), 150);
+        note(&mut clock, 20, 20);
+        assert_eq!(error(&clock, 20), 0);
+    }
+
+    #[test]
+    fn a_lasting_jump_is_followed() {
+        let mut clock = DateClock::default();
+        for made in (0..20_000).step_by(20) {
+            note(
+                &mut clock,
+                made,
+                if made < 10_000 { made } else { made + 3000 },
+            );
+        }
+        assert!((error(&clock, 20_000) - 3000).abs() <= 1);
+        note(&mut clock, 20_000, 20_000 - 5000);
+        assert_eq!(error(&clock, 20_000), -5000);
+    }
+
+    #[test]
+    fn a_slow_publisher_is_followed() {
+        // 47 990 Hz for 48 000: 0.2 ms a second.
+        let mut clock = DateClock::default();
+        for made in (0..600_000).step_by(20) {
+            note(&mut clock, made, made + made * 10 / 47_990);
+        }
+        let drift = 600_000 * 10 / 47_990;
+        assert!((error(&clock, 600_000) - drift).abs() <= 5);
+    }
+}
