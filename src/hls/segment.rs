@@ -161,16 +161,17 @@ impl Segment {
         Read::Pieces
     }
 
-    /// The pieces `range.start..range.end` by index, as far as they exist.
-    pub fn pieces(&self, range: std::ops::Range<usize>) -> Vec<Bytes> {
+    /// The pieces of a range of indices, as far as they exist.
+    pub fn pieces(&self, range: std::ops::Range<usize>) -> Vec<Piece> {
         let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
         let end = range.end.min(pieces.len());
-        pieces
-            .get(range.start..end)
-            .unwrap_or_default()
-            .iter()
-            .map(|piece| piece.bytes.clone())
-            .collect()
+        pieces.get(range.start..end).unwrap_or_default().to_vec()
+    }
+
+    /// The bytes of all pieces.
+    pub fn blocks(&self) -> Vec<Bytes> {
+        let pieces = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        pieces.iter().map(|piece| piece.bytes.clone()).collect()
     }
 }
 

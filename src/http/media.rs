@@ -68,7 +68,7 @@ async fn answer_or_refuse(
         }
         File::Part(id, factor, number) => {
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
-            let pieces = part(&session, factor, number).await?;
+            let pieces = part(&session, factor, number, connection).await?;
             Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, pieces, asked.headers))
         }
     }
@@ -130,7 +130,7 @@ fn serve_segment(
         State::Finished => respond.ranged(
             SEGMENT_TYPE,
             Cache::Immutable,
-            segment.pieces(0..usize::MAX),
+            segment.blocks(),
             asked.headers,
         ),
         State::Withdrawn => respond.error(
@@ -141,16 +141,28 @@ fn serve_segment(
 }
 
 /// The pieces of a part. The next one is waited for, until it is whole: no byte of a part may be sent before all of it can (6.2.6).
-async fn part(session: &Session, factor: usize, number: u64) -> Result<Vec<bytes::Bytes>, Refusal> {
+async fn part(
+    session: &Session,
+    factor: usize,
+    number: u64,
+    connection: &Connection,
+) -> Result<Vec<bytes::Bytes>, Refusal> {
     let length = session.part_length(factor).ok_or(UNKNOWN_PART)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN_PART)?;
+    let waits = matches!(session.part(length, number), PartState::Next);
     let settled = updates.wait_for(|| match session.part(length, number) {
         PartState::Next => None,
-        PartState::Complete(segment, pieces) => Some(Some(segment.pieces(pieces))),
+        PartState::Complete(segment, pieces) => Some(Some((segment, pieces))),
         PartState::Unknown => Some(None),
     });
     let settled = tokio::time::timeout(block_limit(session), settled).await;
-    settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)
+    let (segment, range) = settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)?;
+    let pieces = segment.pieces(range);
+    // Complete with its last piece, so that is the one whose way to the viewer is measured.
+    if let Some(last) = pieces.last().filter(|_| waits) {
+        connection.meter.yielded(last.published);
+    }
+    Ok(pieces.into_iter().map(|piece| piece.bytes).collect())
 }
 
 /// The low-latency playlist, held back until it has what `_HLS_msn` and `_HLS_part` ask for (6.2.5.2).

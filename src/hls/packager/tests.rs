@@ -325,7 +325,12 @@ fn every_part_starts_with_tables_and_parameter_sets_and_has_audio() {
         let PartState::Complete(segment, range) = session.part(0, number) else {
             panic!("part {number}")
         };
-        let bytes = segment.pieces(range).concat();
+        let pieces: Vec<Bytes> = segment
+            .pieces(range)
+            .into_iter()
+            .map(|piece| piece.bytes)
+            .collect();
+        let bytes = pieces.concat();
         let pid = |packet: usize| {
             u16::from_be_bytes([bytes[188 * packet + 1] & 0x1f, bytes[188 * packet + 2]])
         };
