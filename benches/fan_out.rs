@@ -190,5 +190,6 @@ fn entry(n: u64) -> MediaSegment {
         duration: Duration::from_secs(1),
         date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + n),
         discontinuity: false,
+        gap: false,
     }
 }

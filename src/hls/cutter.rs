@@ -266,8 +266,12 @@ impl Cutter {
         self.start_pts = pts;
         self.last_key = pts;
         self.independent &= start.independent;
-        if let Some(session) = &self.session {
-            session.restart(start, now.instant);
+        if let Some(segment) = self
+            .session
+            .as_ref()
+            .and_then(|session| session.restart(start, now.instant))
+        {
+            self.segment = segment;
         }
     }
 

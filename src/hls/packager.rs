@@ -497,7 +497,7 @@ impl Packager {
             let start = Start {
                 date,
                 independent: unit.key,
-                discontinuity: changed || cut == Cut::Gap,
+                discontinuity: changed,
             };
             let end = if cut == Cut::Gap {
                 self.pictures.end_before_gap

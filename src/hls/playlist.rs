@@ -73,6 +73,8 @@ pub struct MediaSegment {
     pub date: SystemTime,
     /// Whether DISCONTINUITY stands in front of it.
     pub discontinuity: bool,
+    /// Whether there is no media in it: GAP stands in front of it.
+    pub gap: bool,
 }
 
 /// A multivariant playlist.
@@ -120,7 +122,12 @@ impl Media {
 
     fn render_entries(&self, count: usize) -> String {
         let mut text = String::with_capacity(256 + 128 * self.segments.len());
-        text.push_str("#EXTM3U\n#EXT-X-VERSION:3\n");
+        text.push_str("#EXTM3U\n");
+        let gaps = self.segments.iter().any(|segment| segment.gap);
+        line(
+            &mut text,
+            format_args!("#EXT-X-VERSION:{}", if gaps { VERSION_OF_GAP } else { 3 }),
+        );
         line(
             &mut text,
             format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
@@ -147,19 +154,24 @@ impl Media {
                 &mut text,
                 format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)),
             );
-            line(
-                &mut text,
-                format_args!(
-                    "#EXTINF:{:.5},\n{}",
-                    segment.duration.as_secs_f64(),
-                    segment.uri
-                ),
-            );
+            segment.render(&mut text);
         }
         if self.ended {
             text.push_str("#EXT-X-ENDLIST\n");
         }
         text
+    }
+}
+
+impl MediaSegment {
+    fn render(&self, text: &mut String) {
+        if self.gap {
+            text.push_str("#EXT-X-GAP\n");
+        }
+        line(
+            text,
+            format_args!("#EXTINF:{:.5},\n{}", self.duration.as_secs_f64(), self.uri),
+        );
     }
 }
 
@@ -169,7 +181,12 @@ impl LowLatency {
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(4096);
         let part_target = self.part_target.as_secs_f64();
-        text.push_str("#EXTM3U\n#EXT-X-VERSION:6\n");
+        text.push_str("#EXTM3U\n");
+        let gaps = self.segments.iter().any(|(segment, _)| segment.gap);
+        line(
+            &mut text,
+            format_args!("#EXT-X-VERSION:{}", if gaps { VERSION_OF_GAP } else { 6 }),
+        );
         line(
             &mut text,
             format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
@@ -229,14 +246,7 @@ impl LowLatency {
                 );
             }
             if !is_growing {
-                line(
-                    &mut text,
-                    format_args!(
-                        "#EXTINF:{:.5},\n{}",
-                        segment.duration.as_secs_f64(),
-                        segment.uri
-                    ),
-                );
+                segment.render(&mut text);
             }
         }
         match &self.hint {
@@ -356,6 +366,9 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
 }
 
+/// EXT-X-VERSION that EXT-X-GAP needs.
+const VERSION_OF_GAP: u32 = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,6 +405,7 @@ mod tests {
             duration: Duration::from_millis(1001),
             date: at(1_767_225_600 + n, 0),
             discontinuity: n == 42,
+            gap: false,
         };
         let playlist = Media {
             target_duration: 1,
@@ -418,6 +432,7 @@ mod tests {
             duration: Duration::from_millis(200),
             date: at(1_767_225_600, 200 * n as u32),
             discontinuity: n == 2,
+            gap: false,
         };
         let part = |n: u64| MediaPart {
             uri: format!("s-p1-{n}.ts"),

@@ -143,6 +143,8 @@ struct Entry {
     segment: Arc<Segment>,
     start: Start,
     duration: Duration,
+    /// Announced, and then passed over: there is nothing in it.
+    gap: bool,
 }
 
 impl Session {
@@ -164,6 +166,7 @@ impl Session {
                 segment: Arc::clone(&segment),
                 start,
                 duration: expected,
+                gap: false,
             }]),
             listed: Listing::default(),
             listed_low_latency: Listing::default(),
@@ -354,38 +357,33 @@ impl Session {
         if window.ended {
             return None;
         }
-        let finished = window.finish_growing(duration);
-        window.independent &= next.independent;
-        let (growing, expected) = (window.growing, duration);
-        let mut segment = None;
-        for (ahead, entry) in window.entries.range_mut(growing..).enumerate() {
-            entry.duration = expected;
-            entry.start.date = next.date + expected * ahead as u32;
-            if ahead == 0 {
-                entry.start = next;
-                segment = Some(Arc::clone(&entry.segment));
-            }
-        }
+        let mut over: Vec<_> = window.finish_growing(duration).into_iter().collect();
+        over.extend(window.begin(next, duration));
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         window.evict(&self.settings);
-        self.publish(window, finished, now);
+        let segment = window
+            .entries
+            .get(window.growing)
+            .map(|entry| Arc::clone(&entry.segment));
+        self.publish(window, over, now);
         segment
     }
 
-    /// Corrects what was assumed of the segment that comes next: a new run starts it.
-    pub(super) fn restart(&self, start: Start, now: Instant) {
+    /// Corrects what was assumed of the segment that comes next: a new run starts it. Returns that segment, which is another one if the
+    /// run does not continue the last.
+    pub(super) fn restart(&self, start: Start, now: Instant) -> Option<Arc<Segment>> {
         let mut window = self.write();
-        window.independent &= start.independent;
-        let growing = window.growing;
-        for (ahead, entry) in window.entries.range_mut(growing..).enumerate() {
-            if ahead == 0 {
-                entry.start = start;
-            } else {
-                entry.start.date = start.date + entry.duration * ahead as u32;
-            }
-        }
-        self.publish(window, None, now);
+        let expected = window.entries.get(window.growing)?.duration;
+        let over = window.begin(start, expected);
+        window.announce(self.settings.announce + 1);
+        window.list(&self.settings);
+        let segment = window
+            .entries
+            .get(window.growing)
+            .map(|entry| Arc::clone(&entry.segment));
+        self.publish(window, over, now);
+        segment
     }
 
     /// Adds a complete base part of the growing segment, whose pieces have been appended.
@@ -474,6 +472,7 @@ impl Window {
                 segment,
                 start,
                 duration,
+                gap: false,
             });
         }
     }
@@ -490,6 +489,37 @@ impl Window {
             list.close(&segment);
         }
         Some(segment)
+    }
+
+    /// The pending entry at `growing` starts now, as `start` says; those behind it are expected to follow. Returns segments that are passed
+    /// over.
+    ///
+    /// A discontinuity cannot be put in front of an entry that has been listed without one: players number the continuous stretches, and
+    /// hls.js gives up when an entry's number changes. So the announced entries are closed as gaps of no length to speak of, and the
+    /// first one that nobody has seen starts the new stretch.
+    fn begin(&mut self, start: Start, expected: Duration) -> Vec<Arc<Segment>> {
+        let mut passed_over = Vec::new();
+        if start.discontinuity {
+            for entry in self.entries.range_mut(self.growing..) {
+                entry.gap = true;
+                entry.duration = GAP_DURATION;
+                entry.start.date = start.date;
+                passed_over.push(Arc::clone(&entry.segment));
+            }
+            self.growing = self.entries.len();
+            // The next one, which `announce` makes of the last.
+            self.announce(0);
+        }
+        self.independent &= start.independent;
+        let growing = self.growing;
+        for (ahead, entry) in self.entries.range_mut(growing..).enumerate() {
+            entry.duration = expected;
+            entry.start.date = start.date + expected * ahead as u32;
+            if ahead == 0 {
+                entry.start = start;
+            }
+        }
+        passed_over
     }
 
     /// Which lengths of parts that completed one of.
@@ -674,6 +704,7 @@ impl Entry {
             duration: self.duration,
             date: self.start.date,
             discontinuity: self.start.discontinuity,
+            gap: self.gap,
         }
     }
 }
@@ -701,6 +732,8 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
+/// EXTINF of an announced entry that was passed over: as good as nothing, and still a duration.
+const GAP_DURATION: Duration = Duration::from_millis(1);
 /// TARGETDURATION up to which [`Reach::Further`] is worth the wait for the first picture.
 const FURTHER_UP_TO: u32 = 2;
 /// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.

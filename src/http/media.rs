@@ -58,13 +58,16 @@ async fn answer_or_refuse(
                 .session(id)
                 .and_then(|session| session.segment(sequence, asked.reach()));
             let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
-            if asked.wants_it_whole() {
+            if asked.wants_it_whole() && segment.state() <= State::Growing {
                 let ended = || (segment.state() > State::Growing).then_some(());
                 // Not an error when it takes longer: then it is streamed like to anybody else.
                 let _ =
                     tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
+                if connection.is_first_held() {
+                    tokio::time::sleep(SLACK).await;
+                }
             }
-            Ok(serve_segment(segment, connection, asked, respond))
+            Ok(serve_segment(segment, output, connection, asked, respond))
         }
         File::Part(id, factor, number) => {
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
@@ -118,6 +121,7 @@ impl Asked<'_> {
 
 fn serve_segment(
     segment: Arc<Segment>,
+    output: &Output,
     connection: &Connection,
     asked: Asked<'_>,
     respond: &Responder<'_>,
@@ -133,6 +137,8 @@ fn serve_segment(
             segment.blocks(),
             asked.headers,
         ),
+        // Passed over: there is nothing in it, and nothing wrong with having asked.
+        State::Withdrawn if !output.ended() => respond.full(SEGMENT_TYPE, Cache::Immutable, ""),
         State::Withdrawn => respond.error(
             StatusCode::NOT_FOUND,
             "the stream ended before this segment",
@@ -227,6 +233,9 @@ const STALLED: Refusal = (
     StatusCode::SERVICE_UNAVAILABLE,
     "the publisher has sent nothing for three target durations",
 );
+/// How much later than the others a script gets its first held segment. It starts to play with it, so this is the time by which a later one
+/// may be late without a stall: at no slack at all, one late picture of an encoder costs hls.js a second of latency for good.
+const SLACK: Duration = Duration::from_millis(80);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
 const SEGMENT_TYPE: &str = "video/mp2t";

@@ -22,6 +22,7 @@ mod player;
 mod response;
 mod status;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -62,6 +63,8 @@ pub struct Connection {
     meter: Arc<Meter>,
     /// The stream this connection is playing.
     viewer: Mutex<Option<Viewer>>,
+    /// Whether a segment has been held back until it was whole.
+    held: AtomicBool,
 }
 
 /// What a path asks for.
@@ -112,6 +115,7 @@ impl Service {
         Connection {
             meter: Arc::new(Meter::new(Arc::clone(&self.metrics))),
             viewer: Mutex::new(None),
+            held: AtomicBool::new(false),
         }
     }
 
@@ -248,6 +252,11 @@ impl Service {
 }
 
 impl Connection {
+    /// True the first time.
+    fn is_first_held(&self) -> bool {
+        !self.held.swap(true, Ordering::Relaxed)
+    }
+
     /// Counts this connection as a viewer of `stream`, and of no other.
     fn plays(&self, stream: &Arc<Stream>) {
         let mut viewer = self.viewer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -69,14 +69,30 @@ async fn other_parameters_get_a_discontinuity() {
     let mut back = Publisher::start(&server, "live/changed", &clip).await;
     back.send_until(1200).await;
     let after = playlist::fetch(&server, &path).await;
-    let entry = after
-        .entries
-        .iter()
-        .find(|entry| entry.uri == before.entries[3].uri)
-        .expect("it was announced");
-    let (head, _) = after.text.split_once(&entry.uri).unwrap();
-    let tags: Vec<&str> = head.lines().rev().take(3).collect();
-    assert_eq!(tags[2], "#EXT-X-DISCONTINUITY", "{}", after.text);
+    let (head, tail) = after
+        .text
+        .split_once("#EXT-X-DISCONTINUITY\n")
+        .expect("a new stretch");
+    let first = tail
+        .lines()
+        .find(|line| !line.starts_with('#'))
+        .expect("its first entry");
+    assert!(
+        !before.text.contains(first),
+        "nobody may have seen it without the tag: {}",
+        after.text
+    );
+    assert!(
+        head.contains("#EXT-X-GAP\n"),
+        "what was announced is passed over: {}",
+        after.text
+    );
+    let passed_over = viewer::get(
+        server.http,
+        &playlist::sibling(&path, &before.entries[3].uri),
+    )
+    .await;
+    assert_eq!((passed_over.status(), passed_over.bytes().len()), (200, 0));
     back.finish().await;
     server.assert_no_panics();
 }
