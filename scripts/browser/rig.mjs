@@ -70,17 +70,18 @@ class Process {
 /** The program under test: LHLS_BINARY, or the release build. */
 export const binary = process.env.LHLS_BINARY ?? join(root, "target/release/lhls");
 
-/** A server on free ports. */
-export async function startServer(options = []) {
+/** A server on free ports, or on these addresses. */
+export async function startServer(options = [], at = {}) {
   if (!existsSync(binary)) fail(`${binary} is not there; build it with cargo build --release, or set LHLS_BINARY`);
-  const [rtmp, http] = [await freePort(), await freePort()];
-  const process_ = new Process(binary, ["serve", "--rtmp-listen", `127.0.0.1:${rtmp}`, "--http-listen", `127.0.0.1:${http}`, ...options]);
-  const url = `http://127.0.0.1:${http}`;
+  const rtmp = at.rtmp ?? `127.0.0.1:${await freePort()}`;
+  const http = at.http ?? `127.0.0.1:${await freePort()}`;
+  const process_ = new Process(binary, ["serve", "--rtmp-listen", rtmp, "--http-listen", http, ...options]);
+  const url = `http://${http}`;
   await until(async () => {
     if (!process_.alive()) throw new Error(`the server ended:\n${process_.output}`);
     return fetch(`${url}/healthz`).then((response) => response.ok, () => false);
   }, 10, "the server");
-  return { url, rtmp: `rtmp://127.0.0.1:${rtmp}`, process: process_, stop: () => process_.stop() };
+  return { url, rtmp: `rtmp://${rtmp}`, process: process_, stop: () => process_.stop() };
 }
 
 /** The test signal, published to `server` as `name`. Waits until it can be played, unless told not to. */

@@ -9,6 +9,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Now;
 use super::packager::{LONGEST_TARGET, Settings};
 use super::parts::{BasePart, PartPlan};
@@ -245,13 +247,17 @@ impl Cutter {
         end: Ticks,
         start_pts: Ticks,
         start: Start,
+        filler: &Bytes,
         now: Now,
     ) -> Option<(u64, Duration)> {
         let duration = (end - self.start_pts).as_duration();
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
         self.finished_time += duration;
-        self.segment = self.session.as_ref()?.roll(duration, start, now.instant)?;
+        self.segment = self
+            .session
+            .as_ref()?
+            .roll(duration, start, filler, now.instant)?;
         self.start = start;
         self.start_pts = start_pts;
         self.key_piece = 0;
@@ -261,7 +267,7 @@ impl Cutter {
     }
 
     /// The pending segment turns out to start at `pts`, as `start` says.
-    pub(super) fn restart(&mut self, pts: Ticks, start: Start, now: Now) {
+    pub(super) fn restart(&mut self, pts: Ticks, start: Start, filler: &Bytes, now: Now) {
         self.start = start;
         self.start_pts = pts;
         self.last_key = pts;
@@ -269,7 +275,7 @@ impl Cutter {
         if let Some(segment) = self
             .session
             .as_ref()
-            .and_then(|session| session.restart(start, now.instant))
+            .and_then(|session| session.restart(start, filler, now.instant))
         {
             self.segment = segment;
         }

@@ -72,6 +72,12 @@ pub struct Packager {
     /// A new run has begun and has not sent its first picture.
     resuming: bool,
     last_audio: Option<Ticks>,
+    /// Decoding time of the latest access unit of any track.
+    last_unit: Option<Ticks>,
+    /// All pauses of this run, which its times are put back by.
+    pauses: Ticks,
+    /// The media's wall-clock time is to be set anew.
+    clock_jumped: bool,
     /// Audio that waits for its ride.
     audio: Vec<AccessUnit>,
     cutters: Vec<Cutter>,
@@ -106,6 +112,9 @@ impl Packager {
             gathering: Some(Gathering::default()),
             resuming: false,
             last_audio: None,
+            last_unit: None,
+            pauses: Ticks::ZERO,
+            clock_jumped: false,
             audio: Vec::new(),
             cutters: Vec::new(),
             part: None,
@@ -175,7 +184,7 @@ impl Packager {
         };
         for cutter in &mut self.cutters {
             if cutter.segment().piece_count() > 0 {
-                cutter.roll(end, end, next, now);
+                cutter.roll(end, end, next, &Bytes::new(), now);
             }
         }
         self.render_multivariant();
@@ -183,6 +192,8 @@ impl Packager {
         self.seen = Seen::default();
         self.gathering = Some(Gathering::default());
         self.resuming = !self.cutters.is_empty();
+        // The next run is told where to start on the timeline as it is.
+        self.pauses = Ticks::ZERO;
     }
 
     /// Where the next run's first access unit belongs on the timeline, to continue it: right behind the last one. `None` before the
@@ -247,7 +258,28 @@ impl Packager {
         }
     }
 
+    /// Takes a pause of the publisher out of the timeline, so that what follows comes right behind what was before. Players then run dry
+    /// for as long and go on at the latency they had; a hole would be played through, and its length added to their latency for good.
+    fn close_pause(&mut self, mut unit: AccessUnit) -> AccessUnit {
+        unit.dts -= self.pauses;
+        unit.pts -= self.pauses;
+        if let Some(last) = self.last_unit {
+            let (step, usual) = (unit.dts - last, self.pictures.interval);
+            if step > PAUSE && step > usual + usual + usual {
+                let pause = step - usual;
+                self.pauses += pause;
+                unit.dts -= pause;
+                unit.pts -= pause;
+                self.clock_jumped = true;
+                debug!(seconds = pause.as_seconds_f64(), "the publisher has paused");
+            }
+        }
+        self.last_unit = Some(self.last_unit.map_or(unit.dts, |last| last.max(unit.dts)));
+        unit
+    }
+
     fn push_live(&mut self, unit: AccessUnit, now: Now) {
+        let unit = self.close_pause(unit);
         if unit.track == Track::Audio || unit.key {
             self.seen.note(unit.track);
         }
@@ -286,9 +318,11 @@ impl Packager {
     fn resume(&mut self, unit: &AccessUnit, now: Now) {
         self.resuming = false;
         let changed = self.tracks_change();
-        if changed {
-            self.adopt_tracks();
-        }
+        let filler = if changed {
+            self.adopt_tracks()
+        } else {
+            Bytes::new()
+        };
         self.clock.note(unit.pts, now.wall, true);
         self.pictures.resume(unit.pts);
         let start = Start {
@@ -297,7 +331,7 @@ impl Packager {
             discontinuity: changed,
         };
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start, now);
+            cutter.restart(unit.pts, start, &filler, now);
         }
         self.render_multivariant();
     }
@@ -306,7 +340,9 @@ impl Packager {
     fn push_picture(&mut self, unit: AccessUnit, now: Now) {
         let changed = unit.key && self.tracks_change();
         let gap = self.pictures.note(&unit, self.audio_frame());
-        self.clock.note(unit.pts, now.wall, self.cutters.is_empty());
+        let jumped = std::mem::take(&mut self.clock_jumped);
+        self.clock
+            .note(unit.pts, now.wall, jumped || self.cutters.is_empty());
         if self.cutters.is_empty() {
             if !unit.key {
                 self.stats.dropped += 1;
@@ -481,9 +517,11 @@ impl Packager {
     }
 
     fn cut(&mut self, unit: &AccessUnit, cuts: &[Cut], changed: bool, now: Now) {
-        if changed {
-            self.adopt_tracks();
-        }
+        let filler = if changed {
+            self.adopt_tracks()
+        } else {
+            Bytes::new()
+        };
         let date = self.clock.date(unit.pts);
         let plan = self.part_plan();
         for (cutter, &cut) in self.cutters.iter_mut().zip(cuts) {
@@ -504,7 +542,7 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, now)
+            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, &filler, now)
                 && duration >= Duration::from_millis(200)
             {
                 self.peak_bit_rate = self
@@ -572,10 +610,10 @@ impl Packager {
     /// Whether the publisher's configuration is no longer the one that is listed, in a way that players have to know.
     fn tracks_change(&self) -> bool {
         let (listed, present) = (self.muxer.tracks(), self.present_tracks());
+        // Another picture size or profile comes with its own parameter sets, which every player takes as it goes; a discontinuity would cost
+        // hls.js viewers the stream (see `Session::begin`).
         let video = match (&listed.video, &present.video) {
-            (Some(VideoConfig::H264(listed)), Some(VideoConfig::H264(present))) => {
-                !listed.same_format(present)
-            }
+            (Some(VideoConfig::H264(_)), Some(VideoConfig::H264(_))) => false,
             (listed, present) => listed.is_some() != present.is_some(),
         };
         video || listed.audio != present.audio
@@ -589,7 +627,9 @@ impl Packager {
         }
     }
 
-    fn adopt_tracks(&mut self) {
+    /// Lists the tracks that the publisher has now. Returns what announced segments consist of that nothing will be put into: the tables, and
+    /// packets of nothing, so that a player knows it for a transport stream.
+    fn adopt_tracks(&mut self) -> Bytes {
         let tracks = self.present_tracks();
         info!(
             video = ?tracks.video.as_ref().map(VideoConfig::codec_string),
@@ -597,6 +637,7 @@ impl Packager {
             "the publisher's tracks have changed"
         );
         self.muxer.set_tracks(tracks);
+        self.muxer.filler().into()
     }
 
     /// Sends the waiting audio as a piece of its own.
@@ -717,6 +758,8 @@ impl Packager {
     }
 }
 
+/// Silence of both tracks that is a pause of the publisher and not a slow source.
+const PAUSE: Ticks = Ticks::from_millis(1000);
 /// Pictures from which their distance can be told.
 const PICTURES_TO_MEASURE: usize = 4;
 /// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+
 use super::names::{part_name, segment_name};
 use super::parts::{BasePart, PartList, factors};
 use super::playlist::{LowLatency, Media, MediaPart, MediaSegment, Rendered};
-use super::segment::Segment;
+use super::segment::{Piece, Segment};
 use crate::stream::subscribers::Subscribers;
 
 /// What is fixed for a session's life.
@@ -161,6 +163,10 @@ impl Session {
             start,
             parts,
         } = growing;
+        let listed = Listing {
+            first: 0,
+            discontinuities: first_discontinuity(start.date),
+        };
         let mut window = Window {
             entries: VecDeque::from([Entry {
                 segment: Arc::clone(&segment),
@@ -168,8 +174,8 @@ impl Session {
                 duration: expected,
                 gap: false,
             }]),
-            listed: Listing::default(),
-            listed_low_latency: Listing::default(),
+            listed,
+            listed_low_latency: listed,
             parts: factors(settings.part_target)
                 .into_iter()
                 .map(PartList::new)
@@ -351,14 +357,21 @@ impl Session {
             .bytes
     }
 
-    /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended.
-    pub fn roll(&self, duration: Duration, next: Start, now: Instant) -> Option<Arc<Segment>> {
+    /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended. `filler` is
+    /// what announced segments consist of that have to be passed over.
+    pub fn roll(
+        &self,
+        duration: Duration,
+        next: Start,
+        filler: &Bytes,
+        now: Instant,
+    ) -> Option<Arc<Segment>> {
         let mut window = self.write();
         if window.ended {
             return None;
         }
         let mut over: Vec<_> = window.finish_growing(duration).into_iter().collect();
-        over.extend(window.begin(next, duration));
+        over.extend(window.begin(next, duration, filler, now));
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         window.evict(&self.settings);
@@ -372,10 +385,15 @@ impl Session {
 
     /// Corrects what was assumed of the segment that comes next: a new run starts it. Returns that segment, which is another one if the
     /// run does not continue the last.
-    pub(super) fn restart(&self, start: Start, now: Instant) -> Option<Arc<Segment>> {
+    pub(super) fn restart(
+        &self,
+        start: Start,
+        filler: &Bytes,
+        now: Instant,
+    ) -> Option<Arc<Segment>> {
         let mut window = self.write();
         let expected = window.entries.get(window.growing)?.duration;
-        let over = window.begin(start, expected);
+        let over = window.begin(start, expected, filler, now);
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         let segment = window
@@ -497,13 +515,24 @@ impl Window {
     /// A discontinuity cannot be put in front of an entry that has been listed without one: players number the continuous stretches, and
     /// hls.js gives up when an entry's number changes. So the announced entries are closed as gaps of no length to speak of, and the
     /// first one that nobody has seen starts the new stretch.
-    fn begin(&mut self, start: Start, expected: Duration) -> Vec<Arc<Segment>> {
+    fn begin(
+        &mut self,
+        start: Start,
+        expected: Duration,
+        filler: &Bytes,
+        now: Instant,
+    ) -> Vec<Arc<Segment>> {
         let mut passed_over = Vec::new();
         if start.discontinuity {
             for entry in self.entries.range_mut(self.growing..) {
                 entry.gap = true;
                 entry.duration = GAP_DURATION;
                 entry.start.date = start.date;
+                // A player may be waiting for it, and takes an empty answer for a broken one.
+                entry.segment.append(Piece {
+                    bytes: filler.clone(),
+                    published: now,
+                });
                 passed_over.push(Arc::clone(&entry.segment));
             }
             self.growing = self.entries.len();
@@ -721,6 +750,16 @@ pub fn session_id(opened: SystemTime) -> String {
         rest /= 36;
     }
     digits.iter().rev().collect()
+}
+
+/// The discontinuity sequence number a session starts with. It comes from the clock too, so that a player who knows the stream from before a
+/// restart sees that its times have nothing to do with the old ones. It is kept small: hls.js spends time in proportion to it (seen
+/// with millions, where its reloads timed out), so it starts over every few hours.
+fn first_discontinuity(now: SystemTime) -> u64 {
+    let since = now
+        .duration_since(UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH))
+        .unwrap_or_default();
+    since.as_secs() / 4 % 4096
 }
 
 /// The media sequence number a session starts with. It comes from the clock, four to a second, so that numbers never go back over a

@@ -67,7 +67,7 @@ async fn answer_or_refuse(
                     tokio::time::sleep(SLACK).await;
                 }
             }
-            Ok(serve_segment(segment, output, connection, asked, respond))
+            Ok(serve_segment(segment, connection, asked, respond))
         }
         File::Part(id, factor, number) => {
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
@@ -121,7 +121,6 @@ impl Asked<'_> {
 
 fn serve_segment(
     segment: Arc<Segment>,
-    output: &Output,
     connection: &Connection,
     asked: Asked<'_>,
     respond: &Responder<'_>,
@@ -137,8 +136,6 @@ fn serve_segment(
             segment.blocks(),
             asked.headers,
         ),
-        // Passed over: there is nothing in it, and nothing wrong with having asked.
-        State::Withdrawn if !output.ended() => respond.full(SEGMENT_TYPE, Cache::Immutable, ""),
         State::Withdrawn => respond.error(
             StatusCode::NOT_FOUND,
             "the stream ended before this segment",

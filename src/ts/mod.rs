@@ -73,6 +73,18 @@ impl Muxer {
         self.psi.write(out);
     }
 
+    /// The tables and two packets of nothing: a transport stream without media. The counters do not run on.
+    pub fn filler(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(4 * PACKET_SIZE);
+        self.psi.clone().write(&mut out);
+        for _ in 0..2 {
+            // PID 0x1FFF, a null packet (2.4.1).
+            out.extend_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+            out.resize(out.len() + PAYLOAD_SIZE, 0xff);
+        }
+        out
+    }
+
     /// Appends the packets of one access unit. With `parameter_sets`, video carries SPS and PPS even where the publisher sent none.
     ///
     /// # Errors

@@ -65,7 +65,12 @@ fn lists_two_finished_the_growing_and_the_announced() {
     let (session, _) = open(settings());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts", "s-102.ts"]);
     for n in 1..5 {
-        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
+        grow(
+            &session
+                .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+                .unwrap(),
+            10,
+        );
     }
     assert_eq!(
         uris(&session),
@@ -91,14 +96,24 @@ fn announced_duration_is_the_predecessors_and_true_once_finished() {
     let (session, _) = open(settings());
     grow(
         &session
-            .roll(Duration::from_millis(900), start(1), Instant::now())
+            .roll(
+                Duration::from_millis(900),
+                start(1),
+                &Bytes::new(),
+                Instant::now(),
+            )
             .unwrap(),
         10,
     );
     assert_eq!(tags(&session, "#EXTINF:"), ["0.90000,"; 4]);
     grow(
         &session
-            .roll(Duration::from_millis(1100), start(2), Instant::now())
+            .roll(
+                Duration::from_millis(1100),
+                start(2),
+                &Bytes::new(),
+                Instant::now(),
+            )
             .unwrap(),
         10,
     );
@@ -121,7 +136,12 @@ fn announced_duration_is_the_predecessors_and_true_once_finished() {
 fn keeps_forgotten_segments_for_a_time() {
     let (session, _) = open(settings());
     for n in 1..=10 {
-        grow(&session.roll(SECOND, start(n), Instant::now()).unwrap(), 10);
+        grow(
+            &session
+                .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+                .unwrap(),
+            10,
+        );
     }
     // 110 grows, 106 to 109 are in the low-latency playlist, 103 to 105 are kept for their three seconds.
     assert!(session.segment(102, Reach::Usual).is_none());
@@ -137,7 +157,9 @@ fn bytes_bound_what_is_kept_but_never_a_listed_segment() {
     });
     for n in 1..=10 {
         grow(
-            &session.roll(SECOND, start(n), Instant::now()).unwrap(),
+            &session
+                .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+                .unwrap(),
             400,
         );
     }
@@ -154,7 +176,12 @@ fn discontinuity_sequence_counts_those_that_left() {
             discontinuity: n == 2,
             ..start(n)
         };
-        grow(&session.roll(SECOND, next, Instant::now()).unwrap(), 10);
+        grow(
+            &session
+                .roll(SECOND, next, &Bytes::new(), Instant::now())
+                .unwrap(),
+            10,
+        );
         let expected = if n >= 5 { "1" } else { "0" };
         assert_eq!(
             tags(&session, "#EXT-X-DISCONTINUITY-SEQUENCE:"),
@@ -180,6 +207,7 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
             independent: false,
             ..start(1)
         },
+        &Bytes::new(),
         Instant::now(),
     );
     assert_eq!(tags(&session, "#EXT-X-INDEPENDENT-SEGMENTS").len(), 0);
@@ -188,7 +216,12 @@ fn a_segment_without_key_frame_takes_the_promise_back() {
 #[test]
 fn the_end_withdraws_what_was_announced() {
     let (session, _) = open(settings());
-    grow(&session.roll(SECOND, start(1), Instant::now()).unwrap(), 10);
+    grow(
+        &session
+            .roll(SECOND, start(1), &Bytes::new(), Instant::now())
+            .unwrap(),
+        10,
+    );
     let announced = session.segment(102, Reach::Usual).unwrap();
     session.end(Duration::from_millis(500), Instant::now());
     assert_eq!(uris(&session), ["s-100.ts", "s-101.ts"]);
@@ -196,7 +229,11 @@ fn the_end_withdraws_what_was_announced() {
     assert_eq!(tags(&session, "#EXTINF:"), ["1.00000,", "0.50000,"]);
     assert_eq!(announced.state(), State::Withdrawn);
     assert!(session.segment(102, Reach::Usual).is_none());
-    assert!(session.roll(SECOND, start(2), Instant::now()).is_none());
+    assert!(
+        session
+            .roll(SECOND, start(2), &Bytes::new(), Instant::now())
+            .is_none()
+    );
 }
 
 #[test]
@@ -239,7 +276,9 @@ fn the_hint_is_always_the_part_that_comes() {
             assert!(matches!(session.part(0, expected + 2), PartState::Unknown));
             expected += 1;
         }
-        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
+        growing = session
+            .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+            .unwrap();
     }
     assert!(
         matches!(session.part(0, 0), PartState::Unknown),
@@ -259,7 +298,9 @@ fn low_latency_playlist_spans_four_target_durations_and_has_parts_for_three() {
     for n in 1..=12 {
         grow(&growing, 10);
         add_part(&session, &growing, true);
-        growing = session.roll(SECOND, start(n), Instant::now()).unwrap();
+        growing = session
+            .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+            .unwrap();
     }
     let text = low_latency(&session);
     assert_eq!(text.matches("#EXTINF").count(), 4, "{text}");
@@ -284,7 +325,9 @@ fn blocking_reloads_wait_for_what_they_name() {
     assert!(reached(100, Some(0)));
     assert!(!reached(100, Some(1)));
     assert!(!reached(100, None));
-    let growing = session.roll(SECOND, start(1), Instant::now()).unwrap();
+    let growing = session
+        .roll(SECOND, start(1), &Bytes::new(), Instant::now())
+        .unwrap();
     assert!(reached(100, None));
     assert!(
         !reached(100, Some(1)),
@@ -314,7 +357,7 @@ fn reloads_that_have_lost_their_way_are_told() {
 #[test]
 fn players_that_start_three_segments_back_are_told_of_one_more() {
     let (session, _) = open(settings());
-    session.roll(SECOND, start(1), Instant::now());
+    session.roll(SECOND, start(1), &Bytes::new(), Instant::now());
     let text = String::from_utf8(session.media(Reach::Further).plain().to_vec()).unwrap();
     assert!(text.contains("s-104.ts") && !uris(&session).contains(&"s-104.ts".to_owned()));
     assert!(session.segment(104, Reach::Usual).is_none());
