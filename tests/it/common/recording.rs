@@ -56,8 +56,11 @@ impl Recording {
                 let response = viewer::get(server.http, &format!("{name}{sequence}.ts")).await;
                 let bytes = response.bytes();
                 // Announced, and then the stream ended.
-                let withdrawn =
-                    response.status() == 404 || bytes.is_empty() || bytes.len() == PASSED_OVER;
+                let withdrawn = response.status() == 404 || bytes.is_empty();
+                if bytes.len() == PASSED_OVER {
+                    sequence += 1;
+                    continue;
+                }
                 if !withdrawn {
                     segments.push(Taken { sequence, bytes });
                     sequence += 1;
@@ -93,7 +96,8 @@ impl Recording {
         let independent = self.history.iter().all(|playlist| playlist.independent);
         let programme = ts_check::check(&self.bodies(), independent);
         let listed = self.history.last().expect("never empty");
-        for entry in &listed.entries {
+        // What was passed over has no media, and no length to speak of.
+        for entry in listed.entries.iter().filter(|entry| entry.seconds > 0.001) {
             let index = self
                 .segments
                 .iter()
