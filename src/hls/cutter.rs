@@ -167,8 +167,14 @@ impl Cutter {
         Some(gop.as_duration())
     }
 
-    /// Opens the session for groups of pictures of length `gop`.
-    pub(super) fn open_for(&mut self, gop: Ticks, plan: PartPlan, settings: &Settings, now: Now) {
+    /// Opens the session for groups of pictures of length `gop`, and returns it.
+    pub(super) fn open_for(
+        &mut self,
+        gop: Ticks,
+        plan: PartPlan,
+        settings: &Settings,
+        now: Now,
+    ) -> Arc<Session> {
         let target = Ticks::from_duration(settings.segment_duration);
         let expected = expected_duration(gop, target);
         let target_duration = settings.target_duration.unwrap_or_else(|| {
@@ -182,7 +188,7 @@ impl Cutter {
         if std::mem::take(&mut self.single_pictures) {
             self.parts = plan.group(&self.parts);
         }
-        let session = Session::open(
+        let session = Arc::new(Session::open(
             self.id.clone(),
             session::Settings {
                 target_duration,
@@ -198,8 +204,9 @@ impl Cutter {
             },
             expected.as_duration(),
             now.instant,
-        );
-        self.session = Some(Arc::new(session));
+        ));
+        self.session = Some(Arc::clone(&session));
+        session
     }
 
     /// Whether the segment ends in front of `unit`. `interval` is the usual distance of access units.

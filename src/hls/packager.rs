@@ -232,8 +232,8 @@ impl Packager {
         }
         let (end, plan) = (self.pictures.end, self.part_plan());
         for cutter in self.cutters.iter_mut().filter(|cutter| !cutter.is_open()) {
-            cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now);
-            self.output.add(cutter.session());
+            self.output
+                .add(cutter.open_for(end - cutter.start_pts(), plan, &self.settings, now));
         }
     }
 
@@ -466,8 +466,8 @@ impl Packager {
         if unit.track == Track::Audio {
             let plan = self.part_plan();
             let expected = Ticks::from_duration(self.settings.segment_duration);
-            cutter.open_for(expected, plan, &self.settings, now);
-            self.output.add(cutter.session());
+            self.output
+                .add(cutter.open_for(expected, plan, &self.settings, now));
         }
         self.cutters.push(cutter);
     }
@@ -495,8 +495,8 @@ impl Packager {
             };
             let plan = self.part_plan();
             let cutter = &mut self.cutters[index];
-            cutter.open_for(Ticks::from_duration(gop), plan, &self.settings, now);
-            self.output.add(cutter.session());
+            self.output
+                .add(cutter.open_for(Ticks::from_duration(gop), plan, &self.settings, now));
             opened = true;
         }
         if opened {
@@ -529,8 +529,8 @@ impl Packager {
                 continue;
             }
             if !cutter.is_open() {
-                cutter.open_for(LONGEST_TARGET, plan, &self.settings, now);
-                self.output.add(cutter.session());
+                self.output
+                    .add(cutter.open_for(LONGEST_TARGET, plan, &self.settings, now));
             }
             let start = Start {
                 date,
@@ -609,14 +609,12 @@ impl Packager {
 
     /// Whether the publisher's configuration is no longer the one that is listed, in a way that players have to know.
     fn tracks_change(&self) -> bool {
-        let (listed, present) = (self.muxer.tracks(), self.present_tracks());
+        let listed = self.muxer.tracks();
+        let audio = self.configured.audio.as_ref().filter(|_| self.seen.audio);
         // Another picture size or profile comes with its own parameter sets, which every player takes as it goes; a discontinuity would cost
         // hls.js viewers the stream (see `Session::begin`).
-        let video = match (&listed.video, &present.video) {
-            (Some(VideoConfig::H264(_)), Some(VideoConfig::H264(_))) => false,
-            (listed, present) => listed.is_some() != present.is_some(),
-        };
-        video || listed.audio != present.audio
+        let has_video = self.configured.video.is_some() && self.seen.video;
+        listed.video.is_some() != has_video || listed.audio.as_ref() != audio
     }
 
     /// The tracks that the publisher has configured and sent something of.

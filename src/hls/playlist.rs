@@ -121,17 +121,8 @@ impl Media {
     }
 
     fn render_entries(&self, count: usize) -> String {
-        let mut text = String::with_capacity(256 + 128 * self.segments.len());
-        text.push_str("#EXTM3U\n");
         let gaps = self.segments.iter().any(|segment| segment.gap);
-        line(
-            &mut text,
-            format_args!("#EXT-X-VERSION:{}", if gaps { VERSION_OF_GAP } else { 3 }),
-        );
-        line(
-            &mut text,
-            format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
-        );
+        let mut text = header(if gaps { VERSION_OF_GAP } else { 3 }, self.target_duration);
         line(
             &mut text,
             format_args!("#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence),
@@ -147,14 +138,8 @@ impl Media {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         for segment in self.segments.iter().take(count) {
-            if segment.discontinuity {
-                text.push_str("#EXT-X-DISCONTINUITY\n");
-            }
-            line(
-                &mut text,
-                format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)),
-            );
-            segment.render(&mut text);
+            segment.render_start(&mut text);
+            segment.render_end(&mut text);
         }
         if self.ended {
             text.push_str("#EXT-X-ENDLIST\n");
@@ -164,7 +149,19 @@ impl Media {
 }
 
 impl MediaSegment {
-    fn render(&self, text: &mut String) {
+    /// The tags in front of its parts.
+    fn render_start(&self, text: &mut String) {
+        if self.discontinuity {
+            text.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        line(
+            text,
+            format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(self.date)),
+        );
+    }
+
+    /// The tags behind its parts, and its URI.
+    fn render_end(&self, text: &mut String) {
         if self.gap {
             text.push_str("#EXT-X-GAP\n");
         }
@@ -179,18 +176,9 @@ impl LowLatency {
     /// The playlist's text. Parts are listed where they are given; the caller leaves out those of segments further from the end than
     /// three target durations.
     pub fn render(&self) -> String {
-        let mut text = String::with_capacity(4096);
         let part_target = self.part_target.as_secs_f64();
-        text.push_str("#EXTM3U\n");
         let gaps = self.segments.iter().any(|(segment, _)| segment.gap);
-        line(
-            &mut text,
-            format_args!("#EXT-X-VERSION:{}", if gaps { VERSION_OF_GAP } else { 6 }),
-        );
-        line(
-            &mut text,
-            format_args!("#EXT-X-TARGETDURATION:{}", self.target_duration),
-        );
+        let mut text = header(if gaps { VERSION_OF_GAP } else { 6 }, self.target_duration);
         line(
             &mut text,
             format_args!(
@@ -223,13 +211,7 @@ impl LowLatency {
                 // Nothing of it exists yet, its date included.
                 break;
             }
-            if segment.discontinuity {
-                text.push_str("#EXT-X-DISCONTINUITY\n");
-            }
-            line(
-                &mut text,
-                format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(segment.date)),
-            );
+            segment.render_start(&mut text);
             for part in parts {
                 let independent = if part.independent {
                     ",INDEPENDENT=YES"
@@ -246,7 +228,7 @@ impl LowLatency {
                 );
             }
             if !is_growing {
-                segment.render(&mut text);
+                segment.render_end(&mut text);
             }
         }
         match &self.hint {
@@ -360,6 +342,11 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
         month,
         day,
     )
+}
+
+/// The lines that every media playlist starts with.
+fn header(version: u32, target_duration: u32) -> String {
+    format!("#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_duration}\n")
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -63,11 +63,6 @@ impl Muxer {
         }
     }
 
-    /// Forgets the programme clock, so that the next access unit starts a new one: for a discontinuity.
-    pub fn restart_clock(&mut self) {
-        self.last_pcr = None;
-    }
-
     /// Appends PAT and PMT, two packets.
     pub fn write_tables(&mut self, out: &mut Vec<u8>) {
         self.psi.write(out);
