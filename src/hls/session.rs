@@ -88,8 +88,22 @@ pub enum Reach {
 /// One length of parts, as its viewers see it.
 #[derive(Debug, Default)]
 struct LowLatencyForm {
-    rendered: Mutex<Option<(u64, Arc<Rendered>)>>,
+    complete: Mutex<Versioned>,
+    joining: Mutex<Versioned>,
     updates: Subscribers,
+}
+
+/// A playlist, and the number of changes it was rendered after.
+type Versioned = Option<(u64, Arc<Rendered>)>;
+
+/// Which parts a low-latency playlist lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Those that are complete, as the specification has it.
+    Complete,
+    /// Also the next few, for a player that joins. Players fix how far they stay behind the end of the first playlist they see, and then
+    /// spend some tenths of a second on starting; without these they would be that much later for good.
+    Joining,
 }
 
 /// A place in a low-latency playlist: `_HLS_msn` and `_HLS_part`.
@@ -106,8 +120,8 @@ pub struct Directive {
 pub enum PartState {
     /// Complete: these pieces of this segment.
     Complete(Arc<Segment>, Range<usize>),
-    /// The next one to come.
-    Next,
+    /// One of the next to come.
+    Announced,
     /// Not announced, or not kept any more.
     Unknown,
 }
@@ -253,16 +267,20 @@ impl Session {
     }
 
     /// The low-latency media playlist with parts of one length. It is rendered when first asked for after a change, and shared.
-    pub fn low_latency(&self, length: usize) -> Option<Arc<Rendered>> {
+    pub fn low_latency(&self, length: usize, listed: Listed) -> Option<Arc<Rendered>> {
         let form = self.low_latency.get(length)?;
-        let mut cached = form.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        let cache = match listed {
+            Listed::Complete => &form.complete,
+            Listed::Joining => &form.joining,
+        };
+        let mut cached = cache.lock().unwrap_or_else(PoisonError::into_inner);
         let window = self.read();
         if let Some((version, rendered)) = &*cached
             && *version == window.version
         {
             return Some(Arc::clone(rendered));
         }
-        let playlist = window.low_latency(length, &self.id, &self.settings)?;
+        let playlist = window.low_latency(length, listed, &self.id, &self.settings)?;
         let version = window.version;
         drop(window);
         let rendered = Arc::new(Rendered::new(playlist.render()));
@@ -313,7 +331,13 @@ impl Session {
         };
         match list.get(number) {
             Some(part) => PartState::Complete(Arc::clone(&part.segment), part.pieces.clone()),
-            None if number == list.next() && !window.ended => PartState::Next,
+            // With the hint, which names the one behind those that are listed for a player that joins.
+            None if !window.ended
+                && (list.next()..=list.next() + self.settings.ahead(list) as u64)
+                    .contains(&number) =>
+            {
+                PartState::Announced
+            }
             None => PartState::Unknown,
         }
     }
@@ -469,6 +493,14 @@ impl Session {
 
     fn write(&self) -> RwLockWriteGuard<'_, Window> {
         self.window.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settings {
+    /// How many parts of a list are announced to a player that joins.
+    fn ahead(&self, list: &PartList) -> usize {
+        let part = self.part_target * list.factor() as u32;
+        JOIN_AHEAD.div_duration_f64(part).round().max(1.0) as usize
     }
 }
 
@@ -685,7 +717,13 @@ impl Window {
         }
     }
 
-    fn low_latency(&self, length: usize, id: &str, settings: &Settings) -> Option<LowLatency> {
+    fn low_latency(
+        &self,
+        length: usize,
+        listed: Listed,
+        id: &str,
+        settings: &Settings,
+    ) -> Option<LowLatency> {
         let list = self.parts.get(length)?;
         let first = self.listed_low_latency.first;
         let end = self.entries.len().min(self.growing + 1);
@@ -709,14 +747,53 @@ impl Window {
             segments.push((entry.describe(id), parts));
         }
         segments.reverse();
+        let announced = match listed {
+            Listed::Complete => 0,
+            Listed::Joining => self.announce_parts(list, settings.ahead(list), id, &mut segments),
+        };
         Some(LowLatency {
             target_duration: settings.target_duration,
             part_target: settings.part_target * list.factor() as u32,
             discontinuity_sequence: self.listed_low_latency.discontinuities,
             media_sequence: self.sequence_at(first),
             segments,
-            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next())),
+            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next() + announced)),
         })
+    }
+
+    /// Lists `ahead` parts that are still to come, as if the growing segment and the one behind it had parts like the last one. Returns
+    /// how many it listed. Should the parts come otherwise, their names stay right, as they are numbered through; a reload corrects the
+    /// rest.
+    fn announce_parts(
+        &self,
+        list: &PartList,
+        ahead: usize,
+        id: &str,
+        segments: &mut Vec<(MediaSegment, Vec<MediaPart>)>,
+    ) -> u64 {
+        let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
+        let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
+        let (mut next, end) = (list.next(), list.next() + ahead as u64);
+        for (index, entry) in self.entries.range(self.growing..).take(2).enumerate() {
+            if index > 0 {
+                segments.push((entry.describe(id), Vec::new()));
+            }
+            let Some((_, parts)) = segments.last_mut() else {
+                break;
+            };
+            for like in model.iter().skip(parts.len()).take((end - next) as usize) {
+                parts.push(MediaPart {
+                    uri: part_name(id, list.factor(), next),
+                    duration: like.duration,
+                    independent: like.independent,
+                });
+                next += 1;
+            }
+            if next == end || model.is_empty() || parts.len() != model.len() {
+                break;
+            }
+        }
+        next - list.next()
     }
 
     fn sequence_at(&self, index: usize) -> u64 {
@@ -771,6 +848,9 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
+/// How far ahead parts are listed for a player that joins: about the time a browser takes from the playlist to the first picture. More gains
+/// nothing, as the player then waits for the media.
+const JOIN_AHEAD: Duration = Duration::from_millis(400);
 /// EXTINF of an announced entry that was passed over: as good as nothing, and still a duration.
 const GAP_DURATION: Duration = Duration::from_millis(1);
 /// TARGETDURATION up to which [`Reach::Further`] is worth the wait for the first picture.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, header};
 
 use super::body::ResponseBody;
 use super::response::{Cache, Responder};
@@ -12,7 +12,7 @@ use crate::hls::names::File;
 use crate::hls::output::Output;
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::{Segment, State};
-use crate::hls::session::{Directive, PartState, Reach, Session};
+use crate::hls::session::{Directive, Listed, PartState, Reach, Session};
 
 /// A refusal: status, and what was wrong.
 type Refusal = (StatusCode, &'static str);
@@ -50,7 +50,7 @@ async fn answer_or_refuse(
         }
         File::LowLatency(factor, target_duration) => {
             let session = playlist_session(output, target_duration)?;
-            let playlist = low_latency(&session, factor, asked.query).await?;
+            let playlist = low_latency(&session, factor, asked).await?;
             Ok(playlist_response(&playlist, asked.headers, respond))
         }
         File::Segment(id, sequence) => {
@@ -92,7 +92,7 @@ impl Asked<'_> {
     fn reach(&self) -> Reach {
         let agent = self
             .headers
-            .get(hyper::header::USER_AGENT)
+            .get(header::USER_AGENT)
             .and_then(|agent| agent.to_str().ok())
             .unwrap_or_default();
         let built_on_ffmpeg = ["Lavf/", "mpv ", "libmpv"]
@@ -107,15 +107,29 @@ impl Asked<'_> {
 
     /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
     ///
-    /// That is a script's XMLHttpRequest, which browsers mark (Fetch Metadata, `Sec-Fetch-Dest: empty`). Fed at the speed of the media it
+    /// That is a script's XMLHttpRequest. Fed at the speed of the media it
     /// would take the bit rate for the bandwidth and fall to the lowest rendition. `?stream` tells a script that does read along.
     fn wants_it_whole(&self) -> bool {
-        let script = self
-            .headers
-            .get("sec-fetch-dest")
-            .is_some_and(|value| value == "empty");
-        (script || parameter(self.query, "hold").is_some())
+        (self.by_script() || parameter(self.query, "hold").is_some())
             && parameter(self.query, "stream").is_none()
+    }
+
+    /// Whether a script in a browser asks, and not the browser's own player.
+    ///
+    /// Browsers say so (Fetch Metadata), but only where the page's connection is trustworthy: not over plain HTTP from another host. There
+    /// it shows in what a media element always sends and a script mostly does not: a range, and no wish for compressed bytes.
+    fn by_script(&self) -> bool {
+        let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
+        match header(SEC_FETCH_DEST) {
+            Some(destination) => destination == "empty",
+            None => {
+                header(header::USER_AGENT.as_str())
+                    .is_some_and(|agent| agent.starts_with("Mozilla/"))
+                    && header(header::ACCEPT_ENCODING.as_str())
+                        .is_some_and(|accepted| accepted.contains("gzip"))
+                    && !self.headers.contains_key(header::RANGE)
+            }
+        }
     }
 }
 
@@ -152,9 +166,9 @@ async fn part(
 ) -> Result<Vec<bytes::Bytes>, Refusal> {
     let length = session.part_length(factor).ok_or(UNKNOWN_PART)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN_PART)?;
-    let waits = matches!(session.part(length, number), PartState::Next);
+    let waits = matches!(session.part(length, number), PartState::Announced);
     let settled = updates.wait_for(|| match session.part(length, number) {
-        PartState::Next => None,
+        PartState::Announced => None,
         PartState::Complete(segment, pieces) => Some(Some((segment, pieces))),
         PartState::Unknown => Some(None),
     });
@@ -172,7 +186,7 @@ async fn part(
 async fn low_latency(
     session: &Session,
     factor: usize,
-    query: &str,
+    asked: Asked<'_>,
 ) -> Result<Arc<Rendered>, Refusal> {
     const UNKNOWN: Refusal = (
         StatusCode::NOT_FOUND,
@@ -180,7 +194,12 @@ async fn low_latency(
     );
     let length = session.part_length(factor).ok_or(UNKNOWN)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
-    if let Some(directive) = parse_directive(query)?
+    let directive = parse_directive(asked.query)?;
+    let listed = match directive {
+        None if asked.by_script() => Listed::Joining,
+        _ => Listed::Complete,
+    };
+    if let Some(directive) = directive
         && !session.ended()
     {
         if session.too_far(length, directive) {
@@ -192,7 +211,7 @@ async fn low_latency(
             .await
             .map_err(|_| STALLED)?;
     }
-    session.low_latency(length).ok_or(UNKNOWN)
+    session.low_latency(length, listed).ok_or(UNKNOWN)
 }
 
 fn parse_directive(query: &str) -> Result<Option<Directive>, Refusal> {
@@ -235,6 +254,8 @@ const STALLED: Refusal = (
 const SLACK: Duration = Duration::from_millis(80);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
+/// What a request is for (Fetch Metadata, 2.1).
+const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 const SEGMENT_TYPE: &str = "video/mp2t";
 
 #[cfg(test)]

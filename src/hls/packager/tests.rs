@@ -3,7 +3,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use super::*;
 use crate::codec::{aac, h264};
 use crate::hls::segment::State;
-use crate::hls::session::{Directive, PartState, Reach, Session};
+use crate::hls::session::{Directive, Listed, PartState, Reach, Session};
 use crate::media::Payload;
 
 /// Feeds a packager from a publisher with a perfect clock.
@@ -110,7 +110,7 @@ impl Feed {
                 .sessions()
                 .last()
                 .expect("a session")
-                .low_latency(0)
+                .low_latency(0, Listed::Complete)
                 .expect("parts"),
         )
     }
@@ -276,7 +276,7 @@ fn parts_are_the_segment() {
                         assert!(!range.is_empty());
                         pieces.entry(segment.sequence()).or_default().push(range);
                     }
-                    PartState::Next => break,
+                    PartState::Announced => break,
                     PartState::Unknown => panic!("part {number} is missing"),
                 }
             }

@@ -257,7 +257,14 @@ fn add_part(session: &Session, segment: &Segment, independent: bool) {
 }
 
 fn low_latency(session: &Session) -> String {
-    String::from_utf8(session.low_latency(0).unwrap().plain().to_vec()).unwrap()
+    String::from_utf8(
+        session
+            .low_latency(0, Listed::Complete)
+            .unwrap()
+            .plain()
+            .to_vec(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -269,11 +276,11 @@ fn the_hint_is_always_the_part_that_comes() {
             let text = low_latency(&session);
             let hint = format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"s-ll1-{expected}.ts\"\n");
             assert!(text.ends_with(&hint), "{text}");
-            assert!(matches!(session.part(0, expected), PartState::Next));
+            assert!(matches!(session.part(0, expected), PartState::Announced));
             grow(&growing, 10);
             add_part(&session, &growing, half == 0);
             assert!(matches!(session.part(0, expected), PartState::Complete(..)));
-            assert!(matches!(session.part(0, expected + 2), PartState::Unknown));
+            assert!(matches!(session.part(0, expected + 3), PartState::Unknown));
             expected += 1;
         }
         growing = session
@@ -290,6 +297,66 @@ fn the_hint_is_always_the_part_that_comes() {
         "withdrawn"
     );
     assert!(low_latency(&session).ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[test]
+fn who_joins_is_told_of_the_next_parts() {
+    let with_parts_of = |millis| Settings {
+        part_target: Duration::from_millis(millis),
+        ..settings()
+    };
+    let (session, mut growing) = open(with_parts_of(200));
+    let joining = || {
+        let rendered = session.low_latency(0, Listed::Joining).unwrap();
+        String::from_utf8(rendered.plain().to_vec()).unwrap()
+    };
+    assert_eq!(joining(), low_latency(&session), "nothing to go by yet");
+    for n in 1..=2 {
+        for part in 0..3 {
+            grow(&growing, 10);
+            add_part(&session, &growing, part == 0);
+        }
+        growing = session
+            .roll(SECOND, start(n), &Bytes::new(), Instant::now())
+            .unwrap();
+    }
+    for (done, announced) in [
+        (0, &["6.ts\",INDEPENDENT=YES\n", "7.ts\"\n"][..]),
+        (1, &["7.ts\"\n", "8.ts\"\n"]),
+        (2, &["8.ts\"\n", "9.ts\",INDEPENDENT=YES\n"]),
+    ] {
+        let text = joining();
+        assert_eq!(text.matches("#EXT-X-PART:").count(), 6 + done + 2, "{text}");
+        for part in announced {
+            assert!(text.contains(&format!("s-ll1-{part}")), "{part}: {text}");
+        }
+        let behind = 6 + done + 2;
+        assert!(
+            text.ends_with(&format!("HINT:TYPE=PART,URI=\"s-ll1-{behind}.ts\"\n")),
+            "{text}"
+        );
+        for number in 6 + done..=behind {
+            assert!(matches!(
+                session.part(0, number as u64),
+                PartState::Announced
+            ));
+        }
+        assert_eq!(
+            text.matches("#EXTINF").count(),
+            if done == 2 { 3 } else { 2 },
+            "{text}"
+        );
+        grow(&growing, 10);
+        add_part(&session, &growing, done == 0);
+    }
+    assert!(joining().matches("#EXT-X-PART:").count() == 9 + 2);
+    grow(&growing, 10);
+    add_part(&session, &growing, false);
+    assert_eq!(
+        joining(),
+        low_latency(&session),
+        "the segment is longer than the last: nobody knows"
+    );
 }
 
 #[test]
