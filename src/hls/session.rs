@@ -356,6 +356,14 @@ impl Session {
             .map(|entry| Arc::clone(&entry.segment))
     }
 
+    /// The duration of a segment that is kept: what its playlist entry says.
+    pub fn duration(&self, sequence: u64) -> Option<Duration> {
+        let window = self.read();
+        let first = window.entries.front()?.segment.sequence();
+        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        window.entries.get(index).map(|entry| entry.duration)
+    }
+
     /// Waiting for the next segment to start is a good bargain only where it comes soon.
     fn further_is_near(&self) -> bool {
         self.settings.target_duration <= FURTHER_UP_TO

@@ -54,18 +54,11 @@ async fn answer_or_refuse(
             Ok(playlist_response(&playlist, asked.headers, respond))
         }
         File::Segment(id, sequence) => {
-            let segment = output
-                .session(id)
-                .and_then(|session| session.segment(sequence, asked.reach()));
+            let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
+            let segment = session.segment(sequence, asked.reach());
             let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
             if asked.wants_it_whole() && segment.state() <= State::Growing {
-                let ended = || (segment.state() > State::Growing).then_some(());
-                // Not an error when it takes longer: then it is streamed like to anybody else.
-                let _ =
-                    tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
-                if connection.is_first_held() {
-                    tokio::time::sleep(SLACK).await;
-                }
+                hold(&session, &segment, connection).await;
             }
             Ok(serve_segment(segment, connection, asked, respond))
         }
@@ -130,6 +123,19 @@ impl Asked<'_> {
                     && !self.headers.contains_key(header::RANGE)
             }
         }
+    }
+}
+
+/// Waits until the segment is complete, or for as long as players have patience: then it is streamed like to anybody else.
+async fn hold(session: &Session, segment: &Segment, connection: &Connection) {
+    let asked = Instant::now();
+    let ended = || (segment.state() > State::Growing).then_some(());
+    let _ = tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
+    let starts = connection.is_first_held();
+    // Who asks for one segment after the other gets them at intervals of their duration, unless the publisher was away.
+    let usual = session.duration(segment.sequence()).unwrap_or_default();
+    if starts || asked.elapsed() > usual + SLACK {
+        tokio::time::sleep(SLACK).await;
     }
 }
 
@@ -249,8 +255,9 @@ const STALLED: Refusal = (
     StatusCode::SERVICE_UNAVAILABLE,
     "the publisher has sent nothing for three target durations",
 );
-/// How much later than the others a script gets its first held segment. It starts to play with it, so this is the time by which a later one
-/// may be late without a stall: at no slack at all, one late picture of an encoder costs hls.js a second of latency for good.
+/// How much later than the others a script gets a segment with which it starts to play, the first it is held for and the first after an
+/// outage. It is the time by which a later one may be late without a stall: at no slack at all, one late picture of an encoder costs
+/// hls.js a second of latency for good.
 const SLACK: Duration = Duration::from_millis(80);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
