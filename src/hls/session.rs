@@ -779,6 +779,11 @@ impl Window {
         id: &str,
         segments: &mut Vec<(MediaSegment, Vec<MediaPart>)>,
     ) -> u64 {
+        let growing = self.entries.get(self.growing);
+        if growing.is_none_or(|entry| entry.segment.size() == 0) {
+            // The publisher is away, and nobody knows what comes next and when.
+            return 0;
+        }
         let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
         let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
         let (mut next, end) = (list.next(), list.next() + ahead as u64);

@@ -325,6 +325,9 @@ fn who_joins_is_told_of_the_next_parts() {
         (1, &["7.ts\"\n", "8.ts\"\n"]),
         (2, &["8.ts\"\n", "9.ts\",INDEPENDENT=YES\n"]),
     ] {
+        if done == 0 {
+            grow(&growing, 5);
+        }
         let text = joining();
         assert_eq!(text.matches("#EXT-X-PART:").count(), 6 + done + 2, "{text}");
         for part in announced {
@@ -356,6 +359,12 @@ fn who_joins_is_told_of_the_next_parts() {
         joining(),
         low_latency(&session),
         "the segment is longer than the last: nobody knows"
+    );
+    session.roll(SECOND, start(3), &Bytes::new(), Instant::now());
+    assert_eq!(
+        joining(),
+        low_latency(&session),
+        "the publisher may be away"
     );
 }
 
