@@ -7,12 +7,15 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { median, play, quantile, summarize } from "./measure.mjs";
 import { distribution, overTime } from "./plot.mjs";
+import { startRelay } from "./relay.mjs";
 import { publish, root, servePages, startBrowser, startServer, withCleanup } from "./rig.mjs";
 
 const MODES = [
   { id: "lhls", title: "LHLS, key frame each second", file: "playlist.m3u8", gop: "1s" },
   { id: "lhls-0.5", title: "LHLS, key frame each half second", file: "playlist.m3u8", gop: "500ms" },
   { id: "ll", title: "LL-HLS, key frame each second", file: "ll.m3u8", gop: "1s" },
+  { id: "ll-200", title: "LL-HLS, parts of 200 ms", file: "ll.m3u8?pt=200", gop: "1s", extra: true },
+  { id: "ll-500", title: "LL-HLS, parts of 500 ms", file: "ll.m3u8?pt=500", gop: "1s", extra: true },
 ];
 const PLAYERS = ["page", "hls.js", "video.js", "shaka", "native"];
 
@@ -22,10 +25,11 @@ Publishes the test signal to a server of its own, plays it in headless Chromium,
 and prints how old it was. The players are unmodified and have their default settings; "page" is the server's own player page.
 
   --players LIST   of ${PLAYERS.join(", ")} (all)
-  --modes LIST     of ${MODES.map((mode) => mode.id).join(", ")} (all; video.js, Shaka and native only where their playlist differs)
+  --modes LIST     of ${MODES.map((mode) => mode.id).join(", ")} (${MODES.filter((mode) => !mode.extra).map((mode) => mode.id).join(", ")})
   --seconds N      length of one page load (30)
   --loads N        page loads of each player and mode (1)
   --warm-up N      seconds after the first picture that do not count (5)
+  --round-trip MS  puts a line with this delay between the players and the server (0)
   --url URL        an already running stream, http://HOST:PORT/APP/NAME, that shows the test signal; its key frames are as they are
   --json FILE      where the numbers go (target/latency.json)
   --pics FOLDER    where the plots go (pics), or none
@@ -35,7 +39,7 @@ and prints how old it was. The players are unmodified and have their default set
 const { values: options } = parseArgs({
   options: {
     players: { type: "string" }, modes: { type: "string" }, seconds: { type: "string", default: "30" }, loads: { type: "string", default: "1" },
-    "warm-up": { type: "string", default: "5" }, url: { type: "string" }, json: { type: "string", default: join(root, "target/latency.json") },
+    "warm-up": { type: "string", default: "5" }, "round-trip": { type: "string", default: "0" }, url: { type: "string" }, json: { type: "string", default: join(root, "target/latency.json") },
     pics: { type: "string", default: join(root, "pics") }, from: { type: "string" }, help: { type: "boolean" },
   },
 });
@@ -48,8 +52,8 @@ if (options.from) {
   draw(results, modes, notes, warmUp);
   process.exit(0);
 }
-const pick = (list, known, what) => {
-  const wanted = list ? list.split(",") : known;
+const pick = (list, known, what, usual = known) => {
+  const wanted = list ? list.split(",") : usual;
   const unknown = wanted.find((one) => !known.includes(one));
   if (unknown) {
     console.error(`scripts/latency: ${what} ${unknown} is not known; there are ${known.join(", ")}`);
@@ -58,14 +62,15 @@ const pick = (list, known, what) => {
   return wanted;
 };
 const players = pick(options.players, PLAYERS, "player");
-const modes = pick(options.modes, MODES.map((mode) => mode.id), "mode").map((id) => MODES.find((mode) => mode.id === id));
-const number = (name) => {
+const modes = pick(options.modes, MODES.map((mode) => mode.id), "mode", MODES.filter((mode) => !mode.extra).map((mode) => mode.id)).map((id) => MODES.find((mode) => mode.id === id));
+const number = (name, least = Number.MIN_VALUE) => {
   const value = Number(options[name]);
-  if (value > 0) return value;
-  console.error(`scripts/latency: --${name} is ${options[name]}; it has to be a number above 0`);
+  if (value >= least) return value;
+  console.error(`scripts/latency: --${name} is ${options[name]}; it has to be a number ${least ? "above 0" : "of at least 0"}`);
   process.exit(2);
 };
 const [seconds, loads, warmUp] = [number("seconds"), number("loads"), number("warm-up")];
+const roundTrip = number("round-trip", 0);
 
 const results = [];
 let chromium;
@@ -79,11 +84,17 @@ await withCleanup(async (keep) => {
     if (!stream) {
       const server = keep(await startServer(["--segment-duration", mode.gop]));
       own.push(server, keep(await publish(server, "live/test", ["--gop", mode.gop])));
-      stream = `${server.url}/live/test`;
+      let { url } = server;
+      if (roundTrip) {
+        const relay = keep(await startRelay(Number(new URL(url).port), roundTrip));
+        own.push(relay);
+        url = relay.url;
+      }
+      stream = `${url}/live/test`;
     }
     for (const player of players) {
       // Chromium's own player does not know parts: it would play the segments of the list.
-      if (mode.id === "ll" && player === "native") continue;
+      if (mode.file.startsWith("ll") && player === "native") continue;
       const done = [];
       const latencies = [];
       for (let load = 0; load < loads; load++) {
@@ -111,7 +122,7 @@ await withCleanup(async (keep) => {
 const machine = `${os.cpus()[0]?.model.trim() ?? "unknown processor"}, ${os.cpus().length} cores, ${os.type()}`;
 const notes = [
   `${new Date().toISOString().slice(0, 10)}, lhls ${commit()}, Chromium ${chromium} headless, ${machine}; server, encoder and browser on this machine.`,
-  `640×360, 30 pictures a second; ${loads} page load${loads > 1 ? "s" : ""} of ${seconds} s each, first ${warmUp} s not counted in the distribution, ` +
+  `640×360, 30 pictures a second${roundTrip ? `, round trip ${roundTrip} ms` : ""}; ${loads} page load${loads > 1 ? "s" : ""} of ${seconds} s each, first ${warmUp} s not counted in the distribution, ` +
     `${results.reduce((sum, result) => sum + result.latencies.length, 0)} pictures read.`,
 ];
 console.log(`\n${notes.join("\n")}`);

@@ -12,7 +12,7 @@ use lhls::hls::Now;
 use lhls::hls::output::Output;
 use lhls::hls::packager::Packager;
 use lhls::hls::playlist::Rendered;
-use lhls::hls::session::{Reach, Session};
+use lhls::hls::session::{Listed, Reach, Session};
 use lhls::media::{AccessUnit, AudioConfig, Payload, Track, VideoConfig};
 use lhls::time::Ticks;
 
@@ -78,7 +78,7 @@ fn prefetch() {
 fn low_latency() {
     let mut studio = Studio::new(&[], true);
     studio.record(30, 160);
-    let low_latency = studio.session().low_latency(0);
+    let low_latency = studio.session().low_latency(0, Listed::Complete);
     compare("low-latency", low_latency.unwrap().as_ref());
     let forms = studio.output.multivariant().unwrap();
     compare("low-latency-multivariant", forms.low_latency(None).unwrap());
