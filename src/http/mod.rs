@@ -248,6 +248,8 @@ impl Service {
                 .map(|stream| stream.ring_bytes() as i64)
                 .sum(),
         );
+        let runtime = tokio::runtime::Handle::current().metrics();
+        self.metrics.tasks.set(runtime.num_alive_tasks() as i64);
     }
 }
 
