@@ -15,6 +15,7 @@
 //! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
 
 pub mod body;
+pub mod idle;
 pub mod listener;
 mod media;
 pub mod meter;
