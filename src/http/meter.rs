@@ -242,7 +242,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        let (written, ()) = tokio::join!(async { writing.await }, reading);
+        let (written, ()) = tokio::join!(writing, reading);
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!((60..80).contains(&start.elapsed().as_secs()));
         assert_eq!(
@@ -261,7 +261,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        let (written, ()) = tokio::join!(async { writing.await }, reading);
+        let (written, ()) = tokio::join!(writing, reading);
         written.unwrap();
         assert_eq!(limits(&metrics), "");
     }

@@ -180,6 +180,12 @@ impl Line {
         drop(attacker);
         sleep(Duration::from_secs(5)).await;
         let metrics = metrics(http).await?;
+        let refused = metrics
+            .lines()
+            .filter(|line| line.starts_with("lhls_http_requests_total{"))
+            .filter_map(|line| line.split_once("status=\"405\"} ")?.1.parse::<f64>().ok())
+            .sum::<f64>();
+        let refused = (refused > 0.0).then(|| ("status 405".to_owned(), refused));
         let limits = metrics.lines().filter_map(|line| {
             let rest = line.strip_prefix("lhls_limits_hit_total{reason=\"")?;
             let (name, count) = rest.split_once("\"} ")?;
@@ -193,7 +199,7 @@ impl Line {
             resident: [usage.resident, most, Usage::of(pid).resident],
             connections,
             cores,
-            limits: limits.collect(),
+            limits: limits.chain(refused).collect(),
             panics: value(&metrics, "lhls_panics_total"),
         })
     }

@@ -1,7 +1,8 @@
 //! The viewers of a soak: each watches some stream for a while, as one kind of player or the other, leaves, and comes again.
 //!
 //! They are the viewers of [`lhls::viewer`], which check what they get. What they see is judged here: a stall is the server's only
-//! as far as no publisher's absence explains it, and a stream may end only when its publisher was away for good.
+//! as far as no publisher's absence explains it, and no time in which this program itself did not get the processor; and a stream may
+//! end only when its publisher was away for good.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -160,9 +161,9 @@ impl<'a> Visit<'a> {
         }
         // It ended between the looks, so it began this long before the first of them at the earliest.
         let from = since.checked_sub(new).unwrap_or(since);
-        let explained: Duration = self
-            .stage
-            .absences(self.name)
+        let mut absences = self.stage.absences(self.name);
+        absences.extend(self.stage.standstills());
+        let explained: Duration = absences
             .iter()
             .map(|absence| overlap(absence, from, now))
             .sum();

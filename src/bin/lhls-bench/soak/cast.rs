@@ -26,6 +26,8 @@ pub struct Stage {
     /// The program whose `publish-test` is one of the publishers.
     pub lhls: PathBuf,
     absences: Mutex<HashMap<String, Vec<Absence>>>,
+    /// Times in which this program itself did not get the processor, nor then, it may be, the publishers.
+    standstills: Mutex<Vec<Absence>>,
     troubles: Mutex<Vec<String>>,
     counts: Mutex<Counts>,
 }
@@ -94,6 +96,7 @@ impl Stage {
             rtmp,
             lhls,
             absences: Mutex::default(),
+            standstills: Mutex::default(),
             troubles: Mutex::default(),
             counts: Mutex::default(),
         }
@@ -112,6 +115,20 @@ impl Stage {
     /// When the stream was away.
     pub fn absences(&self, name: &str) -> Vec<Absence> {
         lock(&self.absences).get(name).cloned().unwrap_or_default()
+    }
+
+    /// This program stood still since then, and has just gone on.
+    pub fn stood_still(&self, since: Instant) {
+        lock(&self.standstills).push(Absence {
+            gone: since,
+            back: Some(Instant::now()),
+            ends_stream: false,
+        });
+    }
+
+    /// When this program stood still.
+    pub fn standstills(&self) -> Vec<Absence> {
+        lock(&self.standstills).clone()
     }
 
     /// How many publishers went, and how.
