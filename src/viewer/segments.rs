@@ -149,7 +149,8 @@ async fn find_place(viewer: &mut Viewer, listing: &mut Listing, next: u64) -> Re
         return Ok(newest);
     }
     *listing = reload_later(viewer, listing.clone()).await?;
-    if listing.media.next_sequence() < before {
+    // At the end of the stream what was announced is taken back.
+    if listing.media.next_sequence() < before && !listing.media.ended {
         viewer.record.totals().playlists_back += 1;
     }
     Ok(next)
