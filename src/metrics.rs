@@ -72,6 +72,8 @@ pub struct Metrics {
     pub limits: Family<Reason, Counter>,
     /// Tasks that panicked; each is a bug.
     pub panics: Counter,
+    /// Tasks of the runtime that have not ended.
+    pub tasks: Gauge,
 }
 
 impl Metrics {
@@ -100,6 +102,7 @@ impl Metrics {
             delivery_latency: Histogram::new(DELIVERY_BUCKETS),
             limits: Family::default(),
             panics: Counter::default(),
+            tasks: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -214,6 +217,11 @@ impl Metrics {
         );
         registry.register("limits_hit", "Limits hit, by limit", self.limits.clone());
         registry.register("panics", "Tasks that panicked", self.panics.clone());
+        registry.register(
+            "tasks",
+            "Tasks that have not ended: one or two a connection, and a few of the server's own",
+            self.tasks.clone(),
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::error;
+use tracing::{error, info};
 
 /// Opens a listening socket.
 ///
@@ -66,6 +66,33 @@ pub async fn accept(listener: &TcpListener, what: &str) -> (TcpStream, SocketAdd
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Raises the number of files that this process may have open, connections included, as far as the system lets it. Returns that number;
+/// `None` is no limit.
+pub fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return limit.current;
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => {
+            let words =
+                |limit: Option<u64>| limit.map_or_else(|| "none".to_owned(), |n| n.to_string());
+            info!(
+                from = words(limit.current),
+                to = words(limit.maximum),
+                "raised the limit of open files"
+            );
+            limit.maximum
+        }
+        Err(_) => limit.current,
     }
 }
 

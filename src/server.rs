@@ -49,7 +49,8 @@ impl Server {
     ///
     /// # Errors
     /// When one cannot be had.
-    pub fn bind(config: Config) -> Result<Self, Error> {
+    pub fn bind(mut config: Config) -> Result<Self, Error> {
+        fit_connections(&mut config, net::raise_file_limit());
         let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
         let http = listen(config.http_listen, "http-listen")?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
@@ -152,6 +153,25 @@ impl Server {
     }
 }
 
+/// Lowers the number of viewers' connections to what the limit of open files leaves: turned away politely is better than not accepted.
+fn fit_connections(config: &mut Config, files: Option<u64>) {
+    let Some(files) = files.and_then(|files| usize::try_from(files).ok()) else {
+        return;
+    };
+    let others = config.rtmp.max_connections + OTHER_FILES;
+    let wanted = config.http.max_connections;
+    // However low it is, most of it is for viewers.
+    let most = files.saturating_sub(others).max(files / 2);
+    if wanted > most {
+        config.http.max_connections = most;
+        warn!(
+            "the limit of open files is {files} (ulimit -Hn), so there can be {most} HTTP connections, not {wanted} (--max-connections); \
+             {} would be enough",
+            wanted + others
+        );
+    }
+}
+
 fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {
     net::listen(address).map_err(|error| Error::Listen {
         address,
@@ -173,5 +193,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// Files that are no connection: the listening sockets, standard streams, what the runtime needs, and connections that are being turned away.
+const OTHER_FILES: usize = 256;
 /// How long playlists are served after the end of all streams: players ask about once a second.
 const LAST_PLAYLISTS: Duration = Duration::from_secs(2);

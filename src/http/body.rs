@@ -13,13 +13,18 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
+use super::idle::Busy;
 use super::meter::Meter;
 use crate::hls::segment::{Piece, Read, Segment};
 use crate::stream::subscribers::Subscription;
 
 /// The body of any response.
 #[derive(Debug)]
-pub struct ResponseBody(Kind);
+pub struct ResponseBody {
+    kind: Kind,
+    /// Dropped with the body, that is, when all of it has been handed over.
+    busy: Option<Busy>,
+}
 
 /// The viewer reads so slowly that the ring has moved on without it. The response is broken off, not ended, so that no cache takes
 /// it for whole; the viewer can start again at the live edge.
@@ -43,7 +48,7 @@ enum Kind {
 impl ResponseBody {
     /// No bytes.
     pub fn empty() -> Self {
-        Self(Kind::Whole(None))
+        Self::of(Kind::Whole(None))
     }
 
     /// One block.
@@ -54,19 +59,28 @@ impl ResponseBody {
     /// Several blocks of known length together.
     pub fn pieces(pieces: Vec<Bytes>) -> Self {
         let pieces = Pieces::new(pieces);
-        Self(Kind::Whole(pieces.has_remaining().then_some(pieces)))
+        Self::of(Kind::Whole(pieces.has_remaining().then_some(pieces)))
     }
 
     /// A segment from its first byte, followed until it ends. `meter` learns when each piece came.
     pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>) -> Self {
         let subscription = segment.growth().subscribe();
-        Self(Kind::Growing {
+        Self::of(Kind::Growing {
             segment,
             cursor: 0,
             subscription,
             meter,
             waited: false,
         })
+    }
+
+    /// Keeps the connection from counting as idle while this body exists.
+    pub fn keep(&mut self, busy: Busy) {
+        self.busy = Some(busy);
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, busy: None }
     }
 }
 
@@ -78,7 +92,7 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Pieces>, FellBehind>>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Whole(pieces) => Poll::Ready(pieces.take().map(|pieces| Ok(Frame::data(pieces)))),
             Kind::Growing {
                 segment,
@@ -116,11 +130,11 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Whole(None))
+        matches!(self.kind, Kind::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Whole(pieces) => SizeHint::with_exact(
                 pieces
                     .as_ref()
@@ -231,7 +245,11 @@ const MAX_PIECES: usize = 60;
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+    use std::time::Instant;
+
     use super::*;
+    use crate::metrics::Metrics;
 
     fn pieces() -> Pieces {
         Pieces::new(
@@ -239,6 +257,26 @@ mod tests {
                 .map(|text| Bytes::from_static(text.as_bytes()))
                 .into(),
         )
+    }
+
+    #[test]
+    fn who_falls_behind_is_broken_off_and_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let segment = Arc::new(Segment::pending(7));
+        segment.append(Piece {
+            bytes: Bytes::from_static(b"abc"),
+            published: Instant::now(),
+        });
+        let meter = Arc::new(Meter::new(Arc::clone(&metrics)));
+        let mut body = ResponseBody::growing(Arc::clone(&segment), meter);
+        let mut poll = || Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
+        assert!(poll().is_pending());
+        let long_ago = Instant::now().checked_sub(LONGEST_LAG + Duration::from_secs(1));
+        segment.end(long_ago.unwrap());
+        assert!(matches!(poll(), Poll::Ready(Some(Err(FellBehind)))));
+        let limits = metrics.encode();
+        assert!(limits.contains("lhls_limits_hit_total{reason=\"viewer_behind\"} 1\n"));
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! The HTTP port: accepting connections within a limit, serving each in a task of its own, and ending them in time.
+//!
+//! What a peer can do here is bounded by the constants at the foot, and counted by name in `lhls_limits_hit_total`. Requests of a
+//! connection are answered one after the other, so there is one in flight for each, however many are sent ahead.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 use super::Service;
-use super::meter::MeteredIo;
+use super::idle::{Idle, Place};
+use super::meter::{MeteredIo, Patience};
 use crate::metrics::Metrics;
 use crate::net;
 
@@ -29,15 +33,21 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let idle = Arc::new(Idle::default());
+    let mut warned: Option<Instant> = None;
     loop {
         let (stream, peer) = tokio::select! {
             accepted = net::accept(&listener, "HTTP") => accepted,
             () = shutdown.cancelled() => return,
         };
         let metrics = &service.metrics;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Some(place) = find_place(&places, &idle).await else {
             metrics.limit("http_connections");
-            warn!(%peer, "connection turned away: --max-connections is reached");
+            // Once in a while: whoever opens thousands of connections should not fill the log as well.
+            if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                warned = Some(Instant::now());
+                warn!(%peer, "connections are turned away: --max-connections is reached, and none is idle");
+            }
             // Beyond this many at once they are just closed, so that turning away costs little.
             if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
                 tasks.spawn(async move {
@@ -53,8 +63,9 @@ pub async fn serve(
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         let counted = Counted::new(Arc::clone(metrics));
+        let idle = idle.enter();
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, service, shutdown)).await;
+            let result = tokio::spawn(serve_connection(stream, service, idle, shutdown)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 counted.0.panics.inc();
                 error!(%peer, "a task that served a viewer panicked; only that connection is lost");
@@ -64,16 +75,38 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken) {
+/// A place for a connection: a free one, or that of whoever has been idle for longest.
+async fn find_place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
+    }
+    if !idle.make_room() {
+        return None;
+    }
+    let place = Arc::clone(places).acquire_owned();
+    tokio::time::timeout(MAKE_ROOM_TIME, place).await.ok()?.ok()
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    service: Arc<Service>,
+    place: Arc<Place>,
+    shutdown: CancellationToken,
+) {
     let connection = service.connect();
     let io = TokioIo::new(MeteredIo::new(
         stream,
         Arc::clone(&connection.meter),
-        STALL_TIMEOUT,
+        PATIENCE,
     ));
     let answer = service_fn(|request| {
         let (service, connection) = (&service, &connection);
-        async move { Ok::<_, Infallible>(service.answer(connection, &request).await) }
+        let busy = place.answer();
+        async move {
+            let mut response = service.answer(connection, &request).await;
+            response.body_mut().keep(busy);
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -88,15 +121,18 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: Ca
             served.as_mut().graceful_shutdown();
             served.await
         }
+        // Nothing is being answered, so nothing need be finished.
+        () = place.given_up() => {
+            service.metrics.limit("idle_connection");
+            return;
+        }
     };
     if let Err(error) = result {
         debug!(%error, "a viewer's connection ended");
-        if error.is_parse_too_large() || error.is_timeout() {
-            service.metrics.limit(if error.is_timeout() {
-                "header_time"
-            } else {
-                "header_size"
-            });
+        if error.is_timeout() {
+            service.metrics.limit("header_time");
+        } else if error.is_parse_too_large() {
+            service.metrics.limit("header_size");
         }
     }
 }
@@ -130,12 +166,20 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
 Retry-After: 5\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nthe server has as many connections as it may; try later";
 /// For a request's head, and for the next request of a connection that is kept alive: longer than any player's polling interval.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
-/// A viewer that takes no byte for this long is gone.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// As long as the network may leave bytes unacknowledged; and as long as a growing segment may lag. Whoever is a megabyte or a segment
+/// behind for a whole minute cannot be watching anything live, and holds memory that nobody else needs any more.
+const PATIENCE: Patience = Patience {
+    stalled: Duration::from_secs(30),
+    behind: Duration::from_secs(60),
+};
 /// Bounds a request's head, and how much hyper takes from a body before it writes.
 const MAX_BUFFER: usize = 64 * 1024;
 /// Browsers behind proxies send a few dozen.
 const MAX_HEADERS: usize = 100;
+/// For an idle connection to have gone: the time of a task's turn, and no reason to keep others waiting for longer.
+const MAKE_ROOM_TIME: Duration = Duration::from_millis(200);
+/// Between two lines in the log about the same trouble.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Connections beyond the limit that are told so at the same time.
 const MAX_TURNED_AWAY: usize = 128;
 const TURN_AWAY_TIME: Duration = Duration::from_secs(1);

@@ -1,17 +1,18 @@
 //! The viewer's socket, measured: bytes written, and how long a piece took from the ring to here.
 //!
 //! The body says when the piece it hands to hyper was published; the next write that the socket accepts closes the measurement. A
-//! viewer that takes nothing for too long is cut off here too, since hyper knows no write timeout.
+//! viewer that takes nothing for too long, or too little for too long, is cut off here too, since hyper knows no write timeout.
+//! What it is being sent stays in memory for it alone once the ring has dropped it, so this also bounds how long that can be.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
 
@@ -19,7 +20,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct Meter {
     metrics: Arc<Metrics>,
-    origin: Instant,
+    origin: std::time::Instant,
     /// Nanoseconds from `origin` to the publication of the piece being written, plus one; 0 when there is none.
     waiting: AtomicU64,
 }
@@ -29,13 +30,13 @@ impl Meter {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            origin: Instant::now(),
+            origin: std::time::Instant::now(),
             waiting: AtomicU64::new(0),
         }
     }
 
     /// A piece published at `published` is on its way to the socket.
-    pub fn yielded(&self, published: Instant) {
+    pub fn yielded(&self, published: std::time::Instant) {
         let since = published.saturating_duration_since(self.origin);
         self.waiting
             .store(since.as_nanos() as u64 + 1, Ordering::Relaxed);
@@ -58,27 +59,40 @@ impl Meter {
     }
 }
 
-/// A socket whose writes are measured and may not stall for ever.
+/// How slowly a viewer may read.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// One that takes no byte for this long is gone.
+    pub stalled: Duration,
+    /// One that has not once caught up with what it asked for in this time never will.
+    pub behind: Duration,
+}
+
+/// A socket whose writes are measured, and may neither stall for ever nor lag for ever.
 #[derive(Debug)]
 pub struct MeteredIo<T> {
     inner: T,
     meter: Arc<Meter>,
-    stall_timeout: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    /// Since when the socket has been full; it is not any more once everything has been written.
+    full_since: Option<Instant>,
+    /// Runs while the socket takes nothing.
+    waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> MeteredIo<T> {
     /// Wraps a socket.
-    pub fn new(inner: T, meter: Arc<Meter>, stall_timeout: Duration) -> Self {
+    pub fn new(inner: T, meter: Arc<Meter>, patience: Patience) -> Self {
         Self {
             inner,
             meter,
-            stall_timeout,
-            stalled: None,
+            patience,
+            full_since: None,
+            waits: None,
         }
     }
 
-    /// Closes the measurement of a write, or starts or checks the stall timer of one that waits.
+    /// Closes the measurement of a write, or starts or checks the timer of one that waits.
     fn wrote(
         &mut self,
         result: Poll<io::Result<usize>>,
@@ -86,24 +100,43 @@ impl<T> MeteredIo<T> {
     ) -> Poll<io::Result<usize>> {
         match result {
             Poll::Ready(Ok(bytes)) => {
-                self.stalled = None;
                 self.meter.written(bytes);
+                // A socket that is never full, which is the usual one, costs no look at the clock.
+                if self.full_since.is_some() {
+                    self.waits = None;
+                    if self.is_behind() {
+                        return Poll::Ready(Err(self.cut_off()));
+                    }
+                }
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                let timeout = self.stall_timeout;
-                let stalled = self
-                    .stalled
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-                ready!(stalled.as_mut().poll(context));
-                self.meter.metrics.limit("viewer_stalled");
-                Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the viewer has stopped reading",
-                )))
+                let now = Instant::now();
+                let end = *self.full_since.get_or_insert(now) + self.patience.behind;
+                let end = end.min(now + self.patience.stalled);
+                let waits = self
+                    .waits
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+                ready!(waits.as_mut().poll(context));
+                Poll::Ready(Err(self.cut_off()))
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.full_since
+            .is_some_and(|since| since.elapsed() >= self.patience.behind)
+    }
+
+    fn cut_off(&self) -> io::Error {
+        let (limit, text) = if self.is_behind() {
+            ("viewer_slow", "the viewer reads too slowly to keep up")
+        } else {
+            ("viewer_stalled", "the viewer has stopped reading")
+        };
+        self.meter.metrics.limit(limit);
+        io::Error::new(io::ErrorKind::TimedOut, text)
     }
 }
 
@@ -140,11 +173,96 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredIo<T> {
         self.inner.is_write_vectored()
     }
 
+    /// Called by hyper when all that it had has been written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (self.full_since, self.waits) = (None, None);
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    /// A viewer's end of a socket that holds 1 kB, and the error that the server's end of it gets.
+    fn served() -> (
+        DuplexStream,
+        Arc<Metrics>,
+        impl Future<Output = io::Result<()>>,
+    ) {
+        let (viewer, socket) = tokio::io::duplex(1024);
+        let metrics = Arc::new(Metrics::new());
+        let patience = Patience {
+            stalled: Duration::from_secs(30),
+            behind: Duration::from_secs(60),
+        };
+        let meter = Arc::new(Meter::new(Arc::clone(&metrics)));
+        let mut io = MeteredIo::new(socket, meter, patience);
+        let writing = async move {
+            for _ in 0..10 {
+                io.write_all(&[0; 20_000]).await?;
+                io.flush().await?;
+            }
+            Ok(())
+        };
+        (viewer, metrics, writing)
+    }
+
+    fn limits(metrics: &Metrics) -> String {
+        let text = metrics.encode();
+        let lines = text.lines().filter(|line| line.contains("reason="));
+        lines.collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_cut_off() {
+        let (_viewer, metrics, writing) = served();
+        let start = Instant::now();
+        assert_eq!(writing.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), 30);
+        assert_eq!(
+            limits(&metrics),
+            "lhls_limits_hit_total{reason=\"viewer_stalled\"} 1"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_little_now_and_then_is_cut_off_too() {
+        let (mut viewer, metrics, writing) = served();
+        let start = Instant::now();
+        let reading = async {
+            let mut taken = [0; 100];
+            while viewer.read(&mut taken).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (written, ()) = tokio::join!(writing, reading);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!((60..80).contains(&start.elapsed().as_secs()));
+        assert_eq!(
+            limits(&metrics),
+            "lhls_limits_hit_total{reason=\"viewer_slow\"} 1"
+        );
+    }
+
+    /// Each answer takes it 20 s, so it is full most of the time; but it always catches up.
+    #[tokio::test(start_paused = true)]
+    async fn who_catches_up_now_and_then_stays() {
+        let (mut viewer, metrics, writing) = served();
+        let reading = async {
+            let mut taken = [0; 1000];
+            while viewer.read(&mut taken).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (written, ()) = tokio::join!(writing, reading);
+        written.unwrap();
+        assert_eq!(limits(&metrics), "");
     }
 }

@@ -15,6 +15,7 @@
 //! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
 
 pub mod body;
+pub mod idle;
 pub mod listener;
 mod media;
 pub mod meter;
@@ -248,6 +249,8 @@ impl Service {
                 .map(|stream| stream.ring_bytes() as i64)
                 .sum(),
         );
+        let runtime = tokio::runtime::Handle::current().metrics();
+        self.metrics.tasks.set(runtime.num_alive_tasks() as i64);
     }
 }
 

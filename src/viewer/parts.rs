@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::StatusCode;
 
+use super::demux::Arrival;
 use super::playlist::{ByteRange, Media, Part};
 use super::{Error, Listing, Viewer, status_error};
 
@@ -31,6 +33,9 @@ enum Found<'a> {
     Gone,
 }
 
+/// The bytes of a part, and when they came.
+type Received = Vec<(Bytes, Arrival)>;
+
 /// Reads parts until the stream ends.
 pub(super) async fn follow(viewer: &mut Viewer, mut listing: Listing) -> Result<(), Error> {
     let mut place = start(&listing.media);
@@ -39,7 +44,9 @@ pub(super) async fn follow(viewer: &mut Viewer, mut listing: Listing) -> Result<
         match listing.media.at(place) {
             Found::Listed(part) => {
                 let part = part.clone();
-                fetch(viewer, &listing, place, &part.uri, part.range).await?;
+                if let Some(bytes) = fetch(viewer, &listing, &part.uri, part.range).await? {
+                    take(viewer, &listing.media, place, &bytes);
+                }
                 place.index += 1;
             }
             Found::NextSegment => {
@@ -62,11 +69,12 @@ pub(super) async fn follow(viewer: &mut Viewer, mut listing: Listing) -> Result<
                         continue;
                     }
                 }
-                if let Some(uri) = read {
-                    place = advance(viewer, &listing.media, place, &uri);
+                if let Some((uri, bytes)) = read {
+                    place = place_hinted(viewer, &listing.media, place, &uri, &bytes);
                 }
             }
             Found::Gone => {
+                tracing::debug!(?place, list = ?listing.media.outline(), "parts are missing");
                 let to = start(&listing.media);
                 let missed = to.sequence.saturating_sub(place.sequence).max(1);
                 viewer.record.totals().parts_missed += missed;
@@ -85,7 +93,7 @@ async fn wait_for(
     viewer: &mut Viewer,
     listing: Listing,
     place: Place,
-) -> Result<(Listing, Option<String>), Error> {
+) -> Result<(Listing, Option<(String, Received)>), Error> {
     let directives = listing
         .media
         .can_block_reload
@@ -108,13 +116,12 @@ async fn wait_for(
     let hint = listing.media.hint.clone();
     let (reloaded, read) = tokio::join!(reload, async {
         match &hint {
-            Some(uri) => fetch(viewer, &listing, place, uri, None).await,
-            None => Ok(false),
+            Some(uri) => fetch(viewer, &listing, uri, None).await,
+            None => Ok(None),
         }
     });
     let read = match read {
-        Ok(true) => hint,
-        Ok(false) => None,
+        Ok(bytes) => hint.zip(bytes),
         // The stream may have ended; the playlist will tell.
         Err(Error::Status { status, .. }) if status == StatusCode::NOT_FOUND => None,
         Err(error) => return Err(error),
@@ -129,57 +136,68 @@ async fn wait_for(
     Ok((new, read))
 }
 
-/// The place after what was read by its hint, as the new playlist shows it.
-fn advance(viewer: &mut Viewer, media: &Media, place: Place, uri: &str) -> Place {
-    let next_segment = Place {
-        sequence: place.sequence + 1,
-        index: 0,
-    };
-    let (place, found) = match media.at(place) {
-        Found::NextSegment => (next_segment, media.at(next_segment)),
-        found => (place, found),
-    };
-    match found {
-        Found::Listed(part) if part.uri != uri => {
-            viewer.record.totals().wrong_hints += 1;
-            // What was listed instead is still to be read.
-            place
-        }
-        // Not listed yet, but read: the playlist is a little old.
-        _ => Place {
-            index: place.index + 1,
-            ..place
-        },
+/// Takes what was read by its hint, if it is what the new playlist lists next, and returns the place after it. Only the playlist tells
+/// whether it begins a segment, or a new stretch behind gaps, which is why it has not been looked at before.
+fn place_hinted(
+    viewer: &mut Viewer,
+    media: &Media,
+    place: Place,
+    uri: &str,
+    bytes: &Received,
+) -> Place {
+    let place = media.behind_what_is_over(place);
+    if let Found::Listed(part) = media.at(place)
+        && part.uri != uri
+    {
+        viewer.record.totals().wrong_hints += 1;
+        // What was listed instead is still to be read.
+        return place;
+    }
+    if viewer.record.is_playing() && media.has_discontinuity(place) {
+        viewer.record.discontinuity();
+    }
+    // Listed or, if the playlist is a little old, not yet.
+    take(viewer, media, place, bytes);
+    Place {
+        index: place.index + 1,
+        ..place
     }
 }
 
-/// Reads a part. True if there was one.
+/// Reads a part. `None` if the server has none to give now.
 async fn fetch(
-    viewer: &mut Viewer,
+    viewer: &Viewer,
     listing: &Listing,
-    place: Place,
     uri: &str,
     range: Option<ByteRange>,
-) -> Result<bool, Error> {
+) -> Result<Option<Received>, Error> {
     let url = listing.url.join(uri)?;
     let mut response = viewer.client.get(&url, range).await?;
     if !response.status.is_success() {
         let text = response.text(MAX_ERROR).await?;
         if response.status == StatusCode::SERVICE_UNAVAILABLE {
-            return Ok(false);
+            return Ok(None);
         }
         return Err(status_error(url, response.status, &text));
     }
+    let mut received = Received::new();
+    while let Some(bytes) = response.next().await? {
+        received.push(bytes);
+    }
+    Ok(Some(received))
+}
+
+/// Measures a part that stands in this place.
+fn take(viewer: &mut Viewer, media: &Media, place: Place, received: &Received) {
     // A part has no business to come in pieces, whatever its headers say.
     viewer
         .record
         .begin((place.index == 0).then_some(place.sequence), true);
-    while let Some((bytes, arrival)) = response.next().await? {
-        viewer.record.bytes(&bytes, arrival, &listing.media);
+    for (bytes, arrival) in received {
+        viewer.record.bytes(bytes, *arrival, media);
     }
-    viewer.record.end(&listing.media);
+    viewer.record.end(media);
     viewer.record.totals().parts += 1;
-    Ok(true)
 }
 
 /// The last part listed that can be decoded on its own, or where the next part will be.
@@ -203,11 +221,23 @@ impl Media {
         };
         match segment.parts.get(place.index) {
             Some(part) => Found::Listed(part),
+            None if segment.gap => Found::NextSegment,
             None if segment.uri.is_none() => Found::Coming,
             // Whole segments lose their parts when they get older.
             None if segment.parts.is_empty() => Found::Gone,
             None => Found::NextSegment,
         }
+    }
+
+    /// This place, or the one that follows it behind segments that are complete or gaps.
+    fn behind_what_is_over(&self, mut place: Place) -> Place {
+        while self.at(place) == Found::NextSegment {
+            place = Place {
+                sequence: place.sequence + 1,
+                index: 0,
+            };
+        }
+        place
     }
 
     /// Where the part after the last listed one will be.
@@ -279,5 +309,12 @@ mod tests {
         assert_eq!(media.at(place(1, 0)), Found::Gone);
         assert_eq!(media.at(place(0, 5)), Found::Gone);
         assert!(media.has_discontinuity(place(2, 0)) && !media.has_discontinuity(place(2, 1)));
+        let mut media = media;
+        media.segments[1].parts.clear();
+        assert_eq!(media.at(place(2, 0)), Found::Gone);
+        media.segments[1].gap = true;
+        assert_eq!(media.at(place(2, 0)), Found::NextSegment);
+        assert_eq!(media.behind_what_is_over(place(2, 0)), place(3, 0));
+        assert_eq!(media.behind_what_is_over(place(3, 1)), place(3, 1));
     }
 }

@@ -52,6 +52,8 @@ pub struct Segment {
     pub date: Option<i64>,
     /// Whether it follows EXT-X-DISCONTINUITY.
     pub discontinuity: bool,
+    /// Whether there is no media in it (EXT-X-GAP): it is not to be loaded.
+    pub gap: bool,
     /// Whether it was announced with EXT-X-PREFETCH.
     pub prefetch: bool,
     /// The parts listed.
@@ -108,6 +110,21 @@ impl Media {
     /// The number of the segment after the last entry.
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence
+    }
+
+    /// What is listed, in short, for logs: number, milliseconds, parts, and whether it is a gap or begins a new stretch.
+    pub(super) fn outline(&self) -> Vec<String> {
+        let entries = self.segments.iter().map(|segment| {
+            format!(
+                "{}:{}ms/{}{}{}",
+                segment.sequence,
+                segment.duration.as_millis(),
+                segment.parts.len(),
+                if segment.gap { " gap" } else { "" },
+                if segment.discontinuity { " new" } else { "" },
+            )
+        });
+        entries.collect()
     }
 
     /// Whether parts are listed or promised.
@@ -178,6 +195,7 @@ impl Reader {
                 let skipped: u64 = skipped.and_then(|count| count.parse().ok()).unwrap_or(0);
                 self.sequence = self.sequence.saturating_add(skipped);
             }
+            "#EXT-X-GAP" => self.current.gap = true,
             "#EXT-X-PREFETCH-DISCONTINUITY" => self.current.discontinuity = true,
             "#EXT-X-PREFETCH" | "#EXT-X-TWITCH-PREFETCH" => {
                 self.current.uri = Some(value.to_owned());

@@ -62,6 +62,8 @@ struct Resource {
     begins: Option<u64>,
     /// Whether the server sends it only when it is whole.
     whole: bool,
+    /// Whether there has been any media in it.
+    has_media: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +131,11 @@ impl Record {
 
     /// What comes next is a resource: the beginning of segment `begins`, or something else; sent only when it is `whole`, or as it grows.
     pub(super) fn begin(&mut self, begins: Option<u64>, whole: bool) {
-        self.resource = Resource { begins, whole };
+        self.resource = Resource {
+            begins,
+            whole,
+            has_media: false,
+        };
     }
 
     /// Bytes of the resource. `list` is the playlist that led to it.
@@ -153,7 +159,10 @@ impl Record {
         let faults = self.demuxer.faults();
         let mut totals = lock(&self.totals);
         totals.faults.continuity_gaps += faults.continuity_gaps - self.faults.continuity_gaps;
-        totals.faults.repeats += faults.repeats - self.faults.repeats;
+        // A segment that became a gap while it was waited for has nothing but tables, the same in each.
+        if self.resource.has_media {
+            totals.faults.repeats += faults.repeats - self.faults.repeats;
+        }
         totals.faults.sync_losses += faults.sync_losses - self.faults.sync_losses;
         drop(totals);
         self.faults = faults;
@@ -179,6 +188,7 @@ impl Record {
         };
         let mut units = std::mem::take(&mut self.units);
         let all = units.len() as u64;
+        self.resource.has_media |= all > 0;
         units.retain(|unit| unit.track == track);
         lock(&self.totals).other_units += all - units.len() as u64;
         let last = units.last().map(|unit| unit.dts);

@@ -42,6 +42,11 @@ pub(super) async fn follow(viewer: &mut Viewer, mut listing: Listing) -> Result<
             next = find_place(viewer, &mut listing, next).await?;
             continue;
         };
+        if segment.gap {
+            ahead = None;
+            next += 1;
+            continue;
+        }
         let response = match ahead.take() {
             Some(ahead) if ahead.sequence == next => ahead.answer.await?,
             _ => {
@@ -63,6 +68,7 @@ pub(super) async fn follow(viewer: &mut Viewer, mut listing: Listing) -> Result<
             }
             // It may just not be there yet; if it never comes, the next one is as good.
             if failures == MAX_FAILURES {
+                tracing::debug!(next, status = %response.status, "a segment is not to be had");
                 viewer.record.totals().segments_missed += 1;
                 viewer.record.discontinuity();
                 next += 1;
@@ -131,17 +137,20 @@ async fn find_place(viewer: &mut Viewer, listing: &mut Listing, next: u64) -> Re
     };
     let newest = newest(&listing.media, client::now().unix_micros).unwrap_or(first);
     if next < first {
+        tracing::debug!(next, list = ?listing.media.outline(), "segments are missing");
         viewer.record.totals().segments_missed += first - next;
         viewer.record.discontinuity();
         return Ok(newest);
     }
     if next > before.saturating_add(MAX_AHEAD) {
+        tracing::debug!(next, list = ?listing.media.outline(), "the playlist went back");
         viewer.record.totals().playlists_back += 1;
         viewer.record.discontinuity();
         return Ok(newest);
     }
     *listing = reload_later(viewer, listing.clone()).await?;
-    if listing.media.next_sequence() < before {
+    // At the end of the stream what was announced is taken back.
+    if listing.media.next_sequence() < before && !listing.media.ended {
         viewer.record.totals().playlists_back += 1;
     }
     Ok(next)

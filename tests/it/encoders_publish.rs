@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::common::eventually;
 use crate::common::media::Clip;
+use crate::common::peer::Peer;
 use crate::common::recording;
 use crate::common::server::TestServer;
 use crate::common::tools::Tool;
@@ -54,6 +56,42 @@ async fn gstreamer_rtmp2sink() {
         gstreamer(&format!("rtmp2sink location={url}"))
     })
     .await;
+}
+
+/// OBS 29.0.2, as it was captured (`scripts/obs --capture`): from its handshake to its goodbye, however the bytes are cut up on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn obs_from_a_capture() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/obs_29_session.bin");
+    let bytes = std::fs::read(file).unwrap();
+    let goodbye = bytes
+        .windows(11)
+        .rposition(|bytes| bytes == b"FCUnpublish")
+        .unwrap();
+    for step in [bytes.len(), 1460, 7] {
+        let server = Arc::new(TestServer::start());
+        let mut peer = Peer::tcp(server.rtmp).await;
+        // The chunk of the goodbye begins some bytes before its name.
+        for part in bytes[..goodbye - 100].chunks(step) {
+            peer.send(part).await.unwrap();
+        }
+        server.wait_for_playlist("live/obs").await;
+        let recording = recording::start(&server, "live/obs");
+        let tracks = server.registry.find("live/obs").unwrap().tracks();
+        assert_eq!(tracks.video.unwrap().resolution(), (640, 360));
+        assert!(tracks.audio.is_some());
+        peer.send(&bytes[goodbye - 100..]).await.unwrap();
+        eventually("the goodbye", || {
+            (server.metrics.publishers.get() == 0).then_some(())
+        })
+        .await;
+        peer.hang_up().await;
+        peer.expect_close().await;
+        let programme = recording.await.unwrap().check();
+        assert!(programme.video.len() > 30, "{}", programme.video.len());
+        assert!(programme.audio.len() > 45, "{}", programme.audio.len());
+        assert_eq!(server.metrics.tags_dropped.get(), 0);
+        server.assert_no_panics();
+    }
 }
 
 /// librtmp as a player is told that there is nothing to play here.

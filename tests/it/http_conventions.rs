@@ -269,12 +269,14 @@ async fn one_connection_serves_many_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_connections_are_told_so() {
-    let server = TestServer::with(&["--max-connections", "2"]);
-    let mut first = Viewer::connect(server.http).await;
-    let mut second = Viewer::connect(server.http).await;
-    for viewer in [&mut first, &mut second] {
-        viewer.ask("GET", "/healthz", &[]).await;
-        assert_eq!(viewer.response().await.status(), 200);
+    let live = Live::start(&["--max-connections", "2"]).await;
+    let server = &live.server;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut viewer = Viewer::connect(server.http).await;
+        viewer.ask("GET", &live.growing, &[]).await;
+        assert_eq!(viewer.head().await.status, 200);
+        waiting.push(viewer);
     }
     let mut third = Viewer::connect(server.http).await;
     third.ask("GET", "/healthz", &[]).await;
@@ -285,13 +287,13 @@ async fn too_many_connections_are_told_so() {
     third.expect_close().await;
     logs::wait_for(&["--max-connections is reached"]).await;
     // A place that becomes free is given away again.
-    drop(first);
+    drop(waiting);
     eventually("a free place", || {
         (server.metrics.http_connections.get() < 2).then_some(())
     })
     .await;
     assert_eq!(get(server.http, "/healthz").await.status(), 200);
-    server.stop().await;
+    live.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

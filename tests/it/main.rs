@@ -15,6 +15,7 @@ mod encoders_publish;
 mod ffmpeg_round_trip;
 mod golden_playlists;
 mod group_of_pictures_length;
+mod hostile_viewers;
 mod http_conventions;
 #[cfg(feature = "demo")]
 mod latency_viewer;

@@ -11,10 +11,12 @@
 )]
 
 mod baseline;
+mod hostile;
 mod plot;
 mod publish;
 mod runs;
 mod signal;
+mod soak;
 mod stats;
 mod suite;
 mod view;
@@ -100,6 +102,12 @@ enum Command {
     },
     /// Everything, against servers of its own: prints a table, writes JSON and a plot.
     Suite(suite::Options),
+    /// Every kind of bad viewer in turn, beside good ones, against a server of its own.
+    Hostile(hostile::Options),
+    /// One kind of bad viewer, against a server that is already running here.
+    Attack(hostile::attack::Options),
+    /// Publishers that drop and come back and viewers that come and go, for a long time, against a server of its own.
+    Soak(soak::Options),
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +214,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             println!("{}\n{}", result.line(), result.json());
         }
         Command::Suite(options) => suite::run(&options).await?,
+        Command::Soak(options) if soak::run(&options).await? => {}
+        Command::Hostile(options) if hostile::run(&options).await? => {}
+        Command::Hostile(_) => anyhow::bail!("good viewers have suffered"),
+        Command::Attack(options) => hostile::attack::run(&options).await?,
+        Command::Soak(_) => anyhow::bail!("the soak has failed"),
         Command::Baseline { .. } => {}
     }
     Ok(())
