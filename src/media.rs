@@ -68,6 +68,16 @@ pub enum Payload {
     Mp3(Bytes),
 }
 
+impl Payload {
+    /// Bytes as the publisher sent them.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::H264(units) => units.len(),
+            Self::Aac(frame) | Self::Mp3(frame) => frame.len(),
+        }
+    }
+}
+
 impl VideoConfig {
     /// Picture width and height in pixels, after cropping.
     pub fn resolution(&self) -> (u32, u32) {

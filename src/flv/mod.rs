@@ -295,7 +295,7 @@ impl Audio {
         };
         if let Some(ranges) = config.adts_frames(&data) {
             out.extend(
-                (0..)
+                (0..MAX_FRAMES)
                     .zip(ranges)
                     .map(|(index, range)| frame(index, data.slice(range))),
             );
@@ -315,7 +315,7 @@ impl Audio {
         out: &mut Vec<Event>,
     ) -> Result<(), mp3::Error> {
         let mut index = 0;
-        while !data.is_empty() {
+        while !data.is_empty() && index < MAX_FRAMES {
             let (config, length) = match mp3::Config::parse(&data) {
                 Ok(parsed) => parsed,
                 // Padding and tags behind the last frame are not worth an error.
@@ -384,6 +384,9 @@ fn unsupported_audio(codec: String) -> Error {
     }
 }
 
+/// Audio frames in one tag. Some encoders put two or three into one; what is beyond this is left out, for frames can be so short that a
+/// tag of them would take a hundred times its own memory.
+const MAX_FRAMES: u32 = 256;
 /// Length size to assume when frames come without any configuration record.
 const DEFAULT_LENGTH_SIZE: u8 = 4;
 

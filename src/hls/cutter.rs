@@ -257,7 +257,7 @@ impl Cutter {
         filler: &Bytes,
         now: Now,
     ) -> Option<(u64, Duration)> {
-        let duration = (end - self.start_pts).as_duration();
+        let duration = self.duration_until(end);
         let bits = self.segment.size() * 8;
         self.finished_bits += bits;
         self.finished_time += duration;
@@ -288,10 +288,16 @@ impl Cutter {
         }
     }
 
+    /// EXTINF of the segment when it ends at `end`. Pictures may have stayed away for up to a second, which is no gap yet, and the cut comes
+    /// with the one after that; what lies beyond the promise is a hole to players then.
+    fn duration_until(&self, end: Ticks) -> Duration {
+        (end - self.start_pts).min(self.limit).as_duration()
+    }
+
     /// Ends the session at `end`.
     pub(super) fn end(&self, end: Ticks, now: Now) {
         if let Some(session) = &self.session {
-            session.end((end - self.start_pts).as_duration(), now.instant);
+            session.end(self.duration_until(end), now.instant);
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Gathering {
     pub(super) units: Vec<(AccessUnit, Now)>,
     pub(super) first_video: Option<Instant>,
     pub(super) first_audio: Option<Instant>,
+    /// What `units` weigh.
+    bytes: u64,
 }
 
 impl Seen {
@@ -31,7 +33,16 @@ impl Seen {
 }
 
 impl Gathering {
-    pub(super) fn complete(&self, configured: &Tracks, now: Instant) -> bool {
+    pub(super) fn add(&mut self, unit: AccessUnit, now: Now) {
+        self.bytes += unit.payload.size() as u64 + UNIT_OVERHEAD;
+        self.units.push((unit, now));
+    }
+
+    /// Whether there is all that the stream needs, or enough has been waited, or held: a peer may send faster than in real time.
+    pub(super) fn complete(&self, configured: &Tracks, limit: u64, now: Instant) -> bool {
+        if self.bytes > limit {
+            return true;
+        }
         let waited =
             |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
         match (waited(self.first_video), waited(self.first_audio)) {
@@ -50,6 +61,8 @@ impl Gathering {
     }
 }
 
+/// What a unit takes beside its payload, the allocation that it may keep alive alone included.
+const UNIT_OVERHEAD: u64 = 256;
 /// Audio configured with the video arrives within a few frames of it; a stream without audio starts this much later.
 const AUDIO_WAIT: Duration = Duration::from_millis(500);
 /// Some encoders send sound while the camera still starts.

@@ -167,8 +167,9 @@ impl Packager {
             Track::Audio => gathering.first_audio = gathering.first_audio.or(Some(now.instant)),
         }
         self.seen.note(unit.track);
-        gathering.units.push((unit, now));
-        if gathering.complete(&self.configured, now.instant) {
+        gathering.add(unit, now);
+        let limit = self.settings.retain_bytes / 4;
+        if gathering.complete(&self.configured, limit, now.instant) {
             self.go_live();
         }
     }

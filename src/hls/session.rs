@@ -568,6 +568,7 @@ impl Window {
                 entry.gap = true;
                 entry.duration = GAP_DURATION;
                 entry.start.date = start.date;
+                self.bytes += filler.len() as u64;
                 // A player may be waiting for it, and takes an empty answer for a broken one.
                 entry.segment.append(Piece {
                     bytes: filler.clone(),
@@ -641,7 +642,8 @@ impl Window {
         while let Some(entry) = self.entries.get(first)
             && first + LISTED_FINISHED < self.growing
             && (span - entry.duration >= target * LOW_LATENCY_WINDOW
-                || bytes > settings.retain_bytes)
+                || bytes > settings.retain_bytes
+                || self.growing - first > MOST_LISTED)
         {
             span -= entry.duration;
             bytes = bytes.saturating_sub(entry.segment.size());
@@ -674,7 +676,10 @@ impl Window {
             let Some(oldest) = self.entries.front() else {
                 return;
             };
-            if self.bytes <= settings.retain_bytes && unlisted - oldest.duration < settings.retain {
+            if self.bytes <= settings.retain_bytes
+                && self.entries.len() <= MOST_KEPT
+                && unlisted - oldest.duration < settings.retain
+            {
                 return;
             }
             unlisted -= oldest.duration;
@@ -872,6 +877,11 @@ const FURTHER_UP_TO: u32 = 2;
 const LOW_LATENCY_WINDOW: u32 = 4;
 /// Finished segments in the early-announcing playlist. Two are enough for every player, and VLC's latency is the length of the list.
 const LISTED_FINISHED: usize = 2;
+/// Finished segments in a low-latency playlist at the most: what the window holds of the shortest segments under the longest
+/// TARGETDURATION. Only a publisher that makes changes all the time, each closing what is announced, comes near it.
+const MOST_LISTED: usize = 200;
+/// Segments in the ring at the most: ten minutes of the shortest.
+const MOST_KEPT: usize = 2500;
 /// 2026-01-01: keeps sequence numbers below 2^31 until 2043, for players that hold them in 32 bits.
 const SEQUENCE_EPOCH: u64 = 1_767_225_600;
 

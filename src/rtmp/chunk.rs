@@ -108,6 +108,8 @@ pub enum Error {
 pub struct ChunkReader {
     /// Bytes of payload in a full chunk, as last announced by the sender.
     chunk_size: usize,
+    /// Bytes of an audio, video or aggregate message at the most.
+    media_limit: usize,
     /// Few, so a search from the front beats a map, and no choice of ids can make it slow.
     streams: Vec<ChunkStream>,
     open_messages: usize,
@@ -119,10 +121,22 @@ impl ChunkReader {
     pub fn new() -> Self {
         Self {
             chunk_size: INITIAL_CHUNK_SIZE,
+            media_limit: MAX_MEDIA_MESSAGE,
             streams: Vec::new(),
             open_messages: 0,
             open_bytes: 0,
         }
+    }
+
+    /// Whether long media messages are taken; else they may be no longer than any other message. They are at first.
+    ///
+    /// This is for connections that have no business to send media (yet), so that they cannot make us hold what media may take.
+    pub fn allow_media(&mut self, allow: bool) {
+        self.media_limit = if allow {
+            MAX_MEDIA_MESSAGE
+        } else {
+            MAX_OTHER_MESSAGE
+        };
     }
 
     /// The next complete message out of `input`, consumed from its front; `None` when more bytes are needed.
@@ -191,7 +205,10 @@ impl ChunkReader {
             header.timestamp = header.timestamp.wrapping_add(header.delta);
         }
 
-        let limit = length_limit(header.kind);
+        let limit = match header.kind {
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.media_limit,
+            _ => MAX_OTHER_MESSAGE,
+        };
         if header.length > limit {
             return Err(Error::MessageTooLong {
                 kind: header.kind,
@@ -395,13 +412,6 @@ impl Fields<'_> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*bytes)
-    }
-}
-
-fn length_limit(message_kind: u8) -> usize {
-    match message_kind {
-        kind::AUDIO | kind::VIDEO | kind::AGGREGATE => MAX_MEDIA_MESSAGE,
-        _ => MAX_OTHER_MESSAGE,
     }
 }
 

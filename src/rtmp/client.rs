@@ -408,7 +408,8 @@ impl Status {
         }
         Self {
             level: text("level"),
-            code: text("code"),
+            // An empty one tells as much as none.
+            code: text("code").filter(|code| !code.is_empty()),
             description,
         }
     }

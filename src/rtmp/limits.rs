@@ -2,6 +2,16 @@
 //!
 //! They bound memory and work per connection. How many connections there may be, and how long each may take, is the
 //! listener's business, since it has the clock.
+//!
+//! Together they bound the memory of a connection, whatever it sends:
+//!
+//! | state | bytes | made of |
+//! |---|---|---|
+//! | not publishing | 1.5 MiB | 8 messages of 64 KiB in assembly, one read and one chunk, replies |
+//! | publishing | 48 MiB | 16 MiB in assembly, in buffers that grow by doubling; a chunk of 4 MiB that has not come whole, likewise |
+//!
+//! Reading AMF0 takes up to 100 times the bytes of its message more, but only for a moment, so once for each worker thread. What a
+//! stream keeps for its viewers is bounded apart from this, by `--retain` and `--retain-bytes`.
 
 /// Chunk streams per connection. Encoders use three to six; the state of one is about 60 bytes.
 pub const MAX_CHUNK_STREAMS: usize = 64;
@@ -12,7 +22,10 @@ pub const MAX_OPEN_MESSAGES: usize = 8;
 /// Bytes of one audio, video or aggregate message. A 4K key frame at 100 Mb/s with a one second GOP stays below it.
 pub const MAX_MEDIA_MESSAGE: usize = 4 << 20;
 
-/// Bytes of one message of any other kind. A `connect` is below 2 KiB, metadata seldom over 4 KiB.
+/// Audio and video tags in one aggregate message. Senders put a second of media into one at the most; the rest is left out.
+pub const MAX_AGGREGATE_TAGS: usize = 1024;
+
+/// Bytes of one message of any other kind, and of media while nothing is being published. A `connect` is below 2 KiB, metadata seldom over 4 KiB.
 pub const MAX_OTHER_MESSAGE: usize = 64 << 10;
 
 /// Bytes in messages that are not complete yet, per connection: four of the longest.

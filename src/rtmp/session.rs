@@ -25,7 +25,9 @@ pub use request::{PublishRequest, Refusal};
 use super::amf::{self, Amf0Value, Command};
 use super::chunk::{self, ChunkReader, Message, kind};
 use super::handshake::{self, Progress, ServerHandshake};
-use super::limits::{MAX_MESSAGE_STREAMS, MAX_MESSAGES_WITHOUT_MEDIA, MAX_PENDING_OUTPUT};
+use super::limits::{
+    MAX_AGGREGATE_TAGS, MAX_MESSAGE_STREAMS, MAX_MESSAGES_WITHOUT_MEDIA, MAX_PENDING_OUTPUT,
+};
 use acks::Acks;
 use bytes::{Buf, Bytes, BytesMut};
 use replies::{Replies, status_info};
@@ -128,9 +130,11 @@ enum Publishing {
 impl Session {
     /// A session for a connection just accepted, before its handshake.
     pub fn new(config: SessionConfig) -> Self {
+        let mut reader = ChunkReader::new();
+        reader.allow_media(false);
         Self {
             handshake: Some(ServerHandshake::new()),
-            reader: ChunkReader::new(),
+            reader,
             replies: Replies::new(config.chunk_size),
             connect: None,
             publishing: Publishing::No,
@@ -139,6 +143,14 @@ impl Session {
             messages_without_media: 0,
             acks: Acks::new(config.window_ack_size),
             config,
+        }
+    }
+
+    /// A session for a connection whose handshake is over, somebody else having done it.
+    pub fn after_handshake(config: SessionConfig) -> Self {
+        Self {
+            handshake: None,
+            ..Self::new(config)
         }
     }
 
@@ -186,6 +198,7 @@ impl Session {
             return;
         };
         self.publishing = Publishing::Active(stream_id);
+        self.reader.allow_media(true);
         self.replies
             .user_control_stream(UserControlEventType::StreamBegin, stream_id);
         if std::mem::take(&mut self.fc_publish) {
@@ -209,7 +222,7 @@ impl Session {
     /// Ends a running publish because of what is being published, in words for the publisher's user.
     pub fn fail_publish(&mut self, refusal: &Refusal) {
         if let Publishing::Active(stream_id) = self.publishing {
-            self.publishing = Publishing::No;
+            self.end_run();
             self.replies
                 .status(stream_id, "error", refusal.code, &refusal.description);
         }
@@ -218,10 +231,15 @@ impl Session {
     /// Ends a running publish from our side, with the reason in words for the publisher's user.
     pub fn unpublish(&mut self, reason: &str) {
         if let Publishing::Active(stream_id) = self.publishing {
-            self.publishing = Publishing::No;
+            self.end_run();
             self.replies
                 .status(stream_id, "status", UNPUBLISH_SUCCESS, reason);
         }
+    }
+
+    fn end_run(&mut self) {
+        self.publishing = Publishing::No;
+        self.reader.allow_media(false);
     }
 
     /// Asks the peer for a sign of life; any bytes it sends are one. Nothing is sent before `connect`.
@@ -299,6 +317,7 @@ impl Session {
     /// An aggregate holds FLV tags. Their times count from the first one's, which is the message's.
     fn aggregate(&mut self, timestamp: u32, mut payload: Bytes, events: &mut Vec<Event>) {
         let mut offset = None;
+        let mut tags = 0;
         while let Some(&[tag, a, b, c, d, e, f, upper, ..]) =
             payload.first_chunk::<FLV_TAG_HEADER>()
         {
@@ -307,6 +326,10 @@ impl Session {
             payload.advance(FLV_TAG_HEADER);
             if payload.len() < length {
                 // Cut off in the middle: what came before is good.
+                break;
+            }
+            tags += 1;
+            if tags > MAX_AGGREGATE_TAGS {
                 break;
             }
             let body = payload.split_to(length);

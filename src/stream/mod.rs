@@ -304,17 +304,14 @@ impl Publication {
         )
     }
 
-    /// The repairs made to the publisher's times so far.
-    pub fn timeline(&self) -> &Timeline {
-        &self.timeline
+    /// Ends the run at `now`, as dropping it does at the present moment.
+    pub fn end(mut self, now: Now) {
+        self.leave(now);
     }
-}
 
-impl Drop for Publication {
-    fn drop(&mut self) {
-        let now = Now::read();
+    fn leave(&mut self, now: Now) {
         let mut feed = self.stream.lock();
-        if feed.run != self.run {
+        if feed.run != self.run || feed.state != FeedState::Publishing {
             return;
         }
         let wait = if self.goodbye {
@@ -330,6 +327,17 @@ impl Drop for Publication {
                 until: now.instant + wait,
             };
         }
+    }
+
+    /// The repairs made to the publisher's times so far.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.leave(Now::read());
     }
 }
 

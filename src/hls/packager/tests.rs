@@ -6,6 +6,8 @@ use crate::hls::segment::State;
 use crate::hls::session::{Directive, Listed, PartState, Reach, Session};
 use crate::media::Payload;
 
+mod limits;
+
 /// Feeds a packager from a publisher with a perfect clock.
 struct Feed {
     packager: Packager,

@@ -217,6 +217,18 @@ fn bad_name_is_a_refusal_at_any_level() {
     ));
 }
 
+/// Found by fuzzing: the caller was told of a refusal with nothing in it.
+#[test]
+fn empty_code_is_no_code() {
+    let mut server = Server::connected();
+    server.error(1.0, amf::object([("code", amf::string(""))]));
+    let refusal = Event::Refused {
+        code: "connect".into(),
+        description: String::new(),
+    };
+    assert_eq!(server.client.poll_event(), Some(refusal));
+}
+
 #[test]
 fn rejected_connection_names_the_redirect() {
     let mut server = Server::connected();
