@@ -54,10 +54,10 @@ async fn answer_or_refuse(
             Ok(playlist_response(&playlist, asked.headers, respond))
         }
         File::Segment(id, sequence) => {
-            let segment = output
-                .session(id)
-                .and_then(|session| session.segment(sequence, asked.reach()));
+            let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
+            let segment = session.segment(sequence, asked.reach());
             let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
+            let mut waited = false;
             if asked.wants_it_whole() && segment.state() <= State::Growing {
                 let ended = || (segment.state() > State::Growing).then_some(());
                 // Not an error when it takes longer: then it is streamed like to anybody else.
@@ -66,8 +66,13 @@ async fn answer_or_refuse(
                 if connection.is_first_held() {
                     tokio::time::sleep(SLACK).await;
                 }
+            } else if segment.state() == State::Pending && session.is_imminent(sequence) {
+                // Its first picture comes in a moment, and the head rides with it.
+                waited = true;
+                let begun = || (segment.state() > State::Pending).then_some(());
+                let _ = tokio::time::timeout(IMMINENT, segment.growth().wait_for(begun)).await;
             }
-            Ok(serve_segment(segment, connection, asked, respond))
+            Ok(serve_segment(segment, waited, connection, asked, respond))
         }
         File::Part(id, factor, number) => {
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
@@ -121,6 +126,7 @@ impl Asked<'_> {
 
 fn serve_segment(
     segment: Arc<Segment>,
+    waited: bool,
     connection: &Connection,
     asked: Asked<'_>,
     respond: &Responder<'_>,
@@ -128,7 +134,7 @@ fn serve_segment(
     match segment.state() {
         // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
         State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-            ResponseBody::growing(segment, Arc::clone(&connection.meter))
+            ResponseBody::growing(segment, Arc::clone(&connection.meter), waited)
         }),
         State::Finished => respond.ranged(
             SEGMENT_TYPE,
@@ -233,6 +239,9 @@ const STALLED: Refusal = (
 /// How much later than the others a script gets its first held segment. It starts to play with it, so this is the time by which a later one
 /// may be late without a stall: at no slack at all, one late picture of an encoder costs hls.js a second of latency for good.
 const SLACK: Duration = Duration::from_millis(80);
+/// How long the head of a segment is held back that should begin with the next picture: some intervals of pictures. Players built on
+/// ffmpeg block on heads, but they have nothing else to do then: they have read what comes before.
+const IMMINENT: Duration = Duration::from_millis(150);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
 const SEGMENT_TYPE: &str = "video/mp2t";
