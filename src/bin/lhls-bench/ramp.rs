@@ -116,7 +116,9 @@ pub async fn run(target: &Target, signal: &Arc<Signal>, plan: Plan) -> anyhow::R
             Ok(Some(nanoseconds)) => refusals.record(nanoseconds),
             _ => not_refused += 1,
         }
-        sleep(Duration::from_millis(20)).await;
+        if begun.elapsed() + STEP > LEAVE {
+            break;
+        }
     }
     sleep_until(begun + LEAVE).await;
     let mut shares: Vec<u32> = (0..plan.most)
