@@ -214,11 +214,10 @@ async fn noise_between_the_media() {
 async fn one_picture_in_four_seconds() {
     let (tags, programme) = changed("live/slow", |tags| {
         tags.retain(|tag| tag.kind == 9);
-        let mut pictures = 0;
         tags.retain(|tag| tag.is_header() || tag.body[0] >> 4 == 1);
-        for tag in tags.iter_mut().filter(|tag| !tag.is_header()) {
-            tag.timestamp = 4000 * pictures;
-            pictures += 1;
+        let pictures = tags.iter_mut().filter(|tag| !tag.is_header());
+        for (number, tag) in (0..).zip(pictures) {
+            tag.timestamp = 4000 * number;
         }
     })
     .await;

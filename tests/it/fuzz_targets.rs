@@ -10,7 +10,7 @@
 #[path = "../../fuzz/src/targets/mod.rs"]
 mod targets;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 #[test]
@@ -92,11 +92,13 @@ fn run_or_keep(name: &str, run: fn(&[u8]), input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(input))) {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
         std::fs::write(&path, input).unwrap();
-        eprintln!(
-            "the input is in {}; run it again with scripts/fuzz {name} {0}",
+        let text = panic
+            .downcast_ref::<String>()
+            .map_or("a fault", String::as_str);
+        panic!(
+            "{text}\nthe input is in {}; run it again with scripts/fuzz {name} {0}",
             path.display()
         );
-        resume_unwind(panic);
     }
 }
 

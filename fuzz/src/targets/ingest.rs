@@ -12,7 +12,7 @@ use lhls::stream::registry::Registry;
 use super::publisher::{Connection, RETAIN_BYTES, moment, registry};
 use super::script::Script;
 use super::wire;
-use super::{media_playlist, ts_check};
+use crate::common::{media_playlist, ts_check};
 
 /// The ring, and what the checkers copy of it.
 pub fn memory_bound(_: usize) -> usize {

@@ -5,6 +5,8 @@
 //!
 //! Inputs for the targets with a protocol below them begin with a byte that chooses between raw bytes and a sequence of
 //! operations ([`script`]), which gets further in than chance would.
+//!
+//! The checkers of transport streams and playlists are those of the tests, `crate::common` there as here.
 
 pub mod amf;
 pub mod chunks;
@@ -18,15 +20,11 @@ pub mod script;
 pub mod session;
 pub mod wire;
 
-#[allow(dead_code)]
-#[path = "../../../tests/it/common/media_playlist.rs"]
-mod media_playlist;
-#[allow(dead_code)]
-#[path = "../../../tests/it/common/ts_check.rs"]
-mod ts_check;
+/// What a target does with an input.
+pub type Run = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("chunks", chunks::run),
     ("amf", amf::run),
     ("codec", codec::run),
