@@ -1,13 +1,6 @@
 //! Fuzz targets: what they do is in [`targets`]; here is what only libFuzzer's programs need.
 
-/// The tests' checkers, which need nothing else of the tests.
-#[allow(dead_code)]
-mod common {
-    #[path = "../../../tests/it/common/media_playlist.rs"]
-    pub(crate) mod media_playlist;
-    #[path = "../../../tests/it/common/ts_check.rs"]
-    pub(crate) mod ts_check;
-}
+mod common;
 pub mod memory;
 #[path = "targets/mod.rs"]
 pub mod targets;

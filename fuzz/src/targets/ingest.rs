@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lhls::hls::segment::{Segment, State};
-use lhls::hls::session::{Reach, Session};
+use lhls::hls::session::{Listed, Reach, Session};
 use lhls::stream::registry::Registry;
 
 use super::publisher::{Connection, RETAIN_BYTES, moment, registry};
@@ -339,7 +339,9 @@ impl Watch {
             seen.history.remove(0);
         }
         for length in 0..session.part_factors().len() {
-            let low_latency = session.low_latency(length).expect("it is on offer");
+            let low_latency = session
+                .low_latency(length, Listed::Complete)
+                .expect("it is on offer");
             check_parts(std::str::from_utf8(low_latency.plain()).expect("text"));
         }
     }
