@@ -76,10 +76,16 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
 }
 
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
+    // With one thread there is nobody to share work with, and the runtime made for that spends less on each wake-up.
+    let mut builder = match threads.unwrap_or_else(processors) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        count => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(count);
+            builder
+        }
+    };
     builder.enable_all().build()
 }
 
