@@ -4,6 +4,7 @@
 //! connection are answered one after the other, so there is one in flight for each, however many are sent ahead.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,15 +63,11 @@ pub async fn serve(
             continue;
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
-        let counted = Counted::new(Arc::clone(metrics));
+        let open = Open::new(Arc::clone(metrics), peer, place);
         let idle = idle.enter();
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, service, idle, shutdown)).await;
-            if result.is_err_and(|error| error.is_panic()) {
-                counted.0.panics.inc();
-                error!(%peer, "a task that served a viewer panicked; only that connection is lost");
-            }
-            drop((place, counted));
+            serve_connection(stream, service, idle, shutdown).await;
+            drop(open);
         });
     }
 }
@@ -146,19 +143,32 @@ async fn turn_away(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Counts an open connection while it exists.
-struct Counted(Arc<Metrics>);
+/// An open connection's place, and its count, while it exists. It is also dropped when the connection's task panics, which nobody but that
+/// connection feels; a second task to await the first would tell too, but costs memory for every viewer.
+struct Open {
+    metrics: Arc<Metrics>,
+    peer: SocketAddr,
+    _place: OwnedSemaphorePermit,
+}
 
-impl Counted {
-    fn new(metrics: Arc<Metrics>) -> Self {
+impl Open {
+    fn new(metrics: Arc<Metrics>, peer: SocketAddr, place: OwnedSemaphorePermit) -> Self {
         metrics.http_connections.inc();
-        Self(metrics)
+        Self {
+            metrics,
+            peer,
+            _place: place,
+        }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.http_connections.dec();
+        if std::thread::panicking() {
+            self.metrics.panics.inc();
+            error!(peer = %self.peer, "a task that served a viewer panicked; only that connection is lost");
+        }
+        self.metrics.http_connections.dec();
     }
 }
 
