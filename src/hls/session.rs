@@ -389,6 +389,15 @@ impl Session {
             .bytes
     }
 
+    /// The blocks of all finished segments; another session of the stream may have some of them too.
+    pub fn finished_blocks(&self) -> Vec<Bytes> {
+        let window = self.read();
+        let finished = window
+            .entries
+            .range(..window.growing.min(window.entries.len()));
+        finished.flat_map(|entry| entry.segment.blocks()).collect()
+    }
+
     /// Finishes the growing segment, whose duration is now known, and starts the next one, which is returned. `None` once ended. `filler` is
     /// what announced segments consist of that have to be passed over.
     pub fn roll(

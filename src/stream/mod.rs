@@ -7,6 +7,7 @@ pub mod name;
 pub mod registry;
 pub mod subscribers;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -111,13 +112,22 @@ impl Stream {
         self.lock().packager.tracks().clone()
     }
 
-    /// Bytes held in its ring by finished segments.
+    /// Bytes held in its ring by finished segments. What two sessions share counts once.
     pub fn ring_bytes(&self) -> u64 {
-        self.output
-            .sessions()
-            .iter()
-            .map(|session| session.bytes())
-            .sum()
+        match &self.output.sessions()[..] {
+            [] => 0,
+            [session] => session.bytes(),
+            sessions => {
+                let blocks = sessions
+                    .iter()
+                    .flat_map(|session| session.finished_blocks());
+                let mut counted = HashSet::new();
+                blocks
+                    .filter(|block| counted.insert(block.as_ptr()))
+                    .map(|block| block.len() as u64)
+                    .sum()
+            }
+        }
     }
 
     /// Starts a run, as `entrance` of this stream's life. `None` if the stream is over, or busy and not to be taken over.
