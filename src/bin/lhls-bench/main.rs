@@ -14,6 +14,7 @@ mod baseline;
 mod hostile;
 mod plot;
 mod publish;
+mod ramp;
 mod runs;
 mod signal;
 mod soak;
@@ -30,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 
 use runs::{Plan, Target};
 use signal::Signal;
+use view::Way;
 
 /// Load generator for lhls and its like, on this machine only.
 #[derive(Debug, Parser)]
@@ -54,8 +56,11 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         viewers: usize,
         /// Viewers reload the playlist at each segment.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "low_latency")]
         reload: bool,
+        /// Viewers fetch parts and reload the low-latency playlist at each.
+        #[arg(long)]
+        low_latency: bool,
         /// Seconds before anything is counted.
         #[arg(long, default_value_t = 3)]
         warm_up: u64,
@@ -92,6 +97,23 @@ enum Command {
         signal: SignalArgs,
         #[arg(long, default_value_t = 10)]
         rounds: usize,
+    },
+    /// Viewers come until there are more than the server can serve, stay, and go: how it behaves meanwhile.
+    Ramp {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Viewers before and after.
+        #[arg(long, default_value_t = 1000)]
+        viewers: usize,
+        /// Viewers at the height.
+        #[arg(long, default_value_t = 5000)]
+        most: usize,
+        /// Connections that are opened beyond those at the height, to be turned away.
+        #[arg(long, default_value_t = 0)]
+        beyond: usize,
+        /// Where the plot goes.
+        #[arg(long)]
+        plot: Option<std::path::PathBuf>,
     },
     /// Serves the synthetic stream from a bare epoll loop: the least that fan-out can cost.
     Baseline {
@@ -159,13 +181,18 @@ async fn run(command: Command) -> anyhow::Result<()> {
             publishers,
             viewers,
             reload,
+            low_latency,
             warm_up,
             seconds,
         } => {
             let plan = Plan {
                 publishers: publishers.clamp(1, MAX_PUBLISHERS),
                 viewers: viewers.min(MAX_VIEWERS),
-                reload,
+                way: match (reload, low_latency) {
+                    (_, true) => Way::LowLatency,
+                    (true, _) => Way::Reloading,
+                    _ => Way::Growing,
+                },
                 warm_up: Duration::from_secs(warm_up),
                 duration: Duration::from_secs(seconds.min(MAX_SECONDS)),
             };
@@ -212,6 +239,25 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let signal = Arc::new(signal.signal());
             let result = runs::first_byte(&server.target(), &signal, rounds.clamp(1, 1000)).await?;
             println!("{}\n{}", result.line(), result.json());
+        }
+        Command::Ramp {
+            server,
+            viewers,
+            most,
+            beyond,
+            plot,
+        } => {
+            let plan = ramp::Plan {
+                viewers: viewers.min(MAX_VIEWERS),
+                most: most.min(MAX_VIEWERS),
+                beyond: beyond.min(1000),
+            };
+            let signal = Arc::new(SignalArgs::DEFAULT.signal());
+            let result = ramp::run(&server.target(), &signal, plan).await?;
+            println!("{}\n{}", result.lines(), result.json());
+            if let Some(path) = plot {
+                std::fs::write(path, plot::ramp(&result, &suite::machine()))?;
+            }
         }
         Command::Suite(options) => suite::run(&options).await?,
         Command::Soak(options) if soak::run(&options).await? => {}

@@ -1,7 +1,8 @@
-//! The capacity plot as SVG: viewers against delivery latency (logarithmic) and against the core's use.
+//! The plots as SVG: viewers against delivery latency (logarithmic) and against the core's use; the same over time, for overload.
 
 use std::fmt::Write as _;
 
+use crate::ramp::Ramp;
 use crate::runs::Following;
 
 /// One server's points.
@@ -88,6 +89,86 @@ pub fn capacity(curves: &[Curve], machine: &str) -> String {
             );
         }
         line(&mut svg, color, "none", curve, |p| (x(p[0]), load(p[3])));
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Overload over time: latency above, viewers and the core's use below.
+pub fn ramp(ramp: &Ramp, machine: &str) -> String {
+    let end = ramp.moments.last().map_or(1.0, |moment| moment.at);
+    let slowest = ramp
+        .moments
+        .iter()
+        .map(|moment| moment.p99)
+        .filter(|ms| ms.is_finite())
+        .fold(10.0, f64::max);
+    let decades = slowest.log10().ceil() - LEAST_MS.log10();
+    let x = |seconds: f64| LEFT + WIDTH * seconds / end;
+    let latency =
+        |ms: f64| TOP + HEIGHT - HEIGHT * (ms.max(LEAST_MS).log10() - LEAST_MS.log10()) / decades;
+    let load = |percent: f64| LOAD_TOP + LOAD_HEIGHT - LOAD_HEIGHT * percent.min(100.0) / 100.0;
+    let crowd = |viewers: usize| load(viewers as f64 / ramp.plan.most as f64 * 100.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 600\" font-family=\"sans-serif\" font-size=\"13\">\n\
+         <rect width=\"760\" height=\"600\" fill=\"#fff\"/>\n\
+         <text x=\"{LEFT}\" y=\"24\" font-size=\"16\">Overload: {} viewers of one growing stream, {}, and {} again</text>\n\
+         <text x=\"{LEFT}\" y=\"42\" fill=\"#666\">{machine}; loopback, load from the other core</text>\n\
+         <text x=\"{LEFT}\" y=\"{}\">from publisher's to viewer's socket, ms, in steps of a quarter of a second</text>\n\
+         <text x=\"{LEFT}\" y=\"{}\">server's core, % (blue); viewers, % of {} (grey)</text>\n",
+        ramp.plan.viewers,
+        ramp.plan.most,
+        ramp.plan.viewers,
+        TOP - 8.0,
+        LOAD_TOP - 8.0,
+        ramp.plan.most,
+    );
+    let mut ms = LEAST_MS;
+    while ms <= slowest * 10.0 && latency(ms) >= TOP - 0.5 {
+        grid(&mut svg, latency(ms), &format!("{ms}"));
+        ms *= 10.0;
+    }
+    for percent in [0.0, 50.0, 100.0] {
+        grid(&mut svg, load(percent), &format!("{percent}"));
+    }
+    for seconds in (0..=end as u32).step_by(5) {
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{seconds} s</text>",
+            x(f64::from(seconds)),
+            LOAD_TOP + LOAD_HEIGHT + 18.0
+        );
+    }
+    let mut draw = |color: &str, dash: &str, place: &dyn Fn(&crate::ramp::Moment) -> f64| {
+        let points: Vec<String> = ramp
+            .moments
+            .iter()
+            .map(|moment| (x(moment.at), place(moment)))
+            .filter(|(_, y)| y.is_finite())
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
+            points.join(" ")
+        );
+    };
+    draw(COLORS[0], "4 4", &|moment| latency(moment.p50));
+    draw(COLORS[0], "none", &|moment| latency(moment.p99));
+    draw("#999", "none", &|moment| crowd(moment.viewers));
+    draw(COLORS[1], "none", &|moment| load(moment.load));
+    for (dash, what, y) in [("4 4", "p50", 16.0), ("none", "p99", 34.0)] {
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{0}\" y1=\"{2}\" x2=\"{1}\" y2=\"{2}\" stroke=\"{3}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>\
+             <text x=\"{4}\" y=\"{5}\">{what}</text>",
+            LEFT + 12.0,
+            LEFT + 42.0,
+            TOP + y - 4.0,
+            COLORS[0],
+            LEFT + 48.0,
+            TOP + y,
+        );
     }
     svg.push_str("</svg>\n");
     svg

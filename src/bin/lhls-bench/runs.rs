@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::publish::{Publisher, Sent};
 use crate::signal::{self, Signal};
 use crate::stats::{Histogram, Json, Machine, Usage};
-use crate::view::{Listed, Seen, Viewer};
+use crate::view::{Listed, Seen, Viewer, Way};
 use crate::wire::Connection;
 
 /// The server under load.
@@ -33,6 +33,8 @@ pub struct Following {
     /// Viewers that were reading pictures at the end.
     pub playing: usize,
     pub latency: Histogram,
+    /// Of key pictures alone.
+    pub key_latency: Histogram,
     /// How late the generator itself was with its pictures.
     pub lateness: Histogram,
     pub stalls: u64,
@@ -42,6 +44,8 @@ pub struct Following {
     pub out_rate: f64,
     /// Bytes a second from all publishers.
     pub in_rate: f64,
+    /// Requests a second, where viewers count them.
+    pub request_rate: f64,
     /// Cores used by the server and by the generator.
     pub server_cores: f64,
     pub own_cores: f64,
@@ -50,14 +54,34 @@ pub struct Following {
     pub resident: u64,
 }
 
+/// Keeps the generator's core from going to sleep between two deliveries. A server that writes to a sleeping reader has to wake the
+/// reader's core, at several microseconds a time in a virtual machine; with viewers elsewhere it would not. Ends when dropped.
+pub(crate) struct StayAwake(tokio::task::JoinHandle<()>);
+
+impl StayAwake {
+    pub(crate) fn start() -> Self {
+        Self(tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        }))
+    }
+}
+
+impl Drop for StayAwake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How `following` is to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub publishers: usize,
     /// Viewers, spread evenly over the streams.
     pub viewers: usize,
-    /// Whether viewers reload the playlist at each segment.
-    pub reload: bool,
+    /// How viewers follow.
+    pub way: Way,
     /// Before anything is counted.
     pub warm_up: Duration,
     pub duration: Duration,
@@ -72,6 +96,8 @@ pub async fn following(
     let (sent, seen) = (Arc::new(Sent::default()), Arc::new(Seen::default()));
     seen.from.store(u64::MAX, Ordering::Relaxed);
     seen.until.store(u64::MAX, Ordering::Relaxed);
+    seen.gop.store(signal.options().gop, Ordering::Relaxed);
+    let _awake = (plan.viewers > 0).then(StayAwake::start);
     let mut publishers = Vec::new();
     if let Some(rtmp) = target.rtmp {
         for index in 0..plan.publishers {
@@ -97,7 +123,8 @@ pub async fn following(
         viewers.push(Viewer::start(
             target.http,
             &name,
-            plan.reload,
+            plan.way,
+            index,
             Arc::clone(&seen),
         ));
         if index % 20 == 19 {
@@ -105,9 +132,10 @@ pub async fn following(
         }
     }
     sleep(plan.warm_up).await;
-    let (sent_before, seen_before) = (
+    let (sent_before, seen_before, requests_before) = (
         sent.bytes.load(Ordering::Relaxed),
         seen.bytes.load(Ordering::Relaxed),
+        seen.requests.load(Ordering::Relaxed),
     );
     *sent.lateness.lock().unwrap_or_else(PoisonError::into_inner) = Histogram::default();
     let errors_before = seen.errors.load(Ordering::Relaxed);
@@ -122,6 +150,7 @@ pub async fn following(
     let foreign = Machine::read().disturbance(machine_before, known);
     let rate = |after: u64, before: u64| (after - before) as f64 / elapsed;
     let in_rate = rate(sent.bytes.load(Ordering::Relaxed), sent_before);
+    let request_rate = rate(seen.requests.load(Ordering::Relaxed), requests_before);
     let out_rate = rate(seen.bytes.load(Ordering::Relaxed), seen_before);
     // What is still on its way counts too, however late.
     sleep(Duration::from_millis(1000)).await;
@@ -131,6 +160,11 @@ pub async fn following(
         playing: seen.playing.load(Ordering::Relaxed),
         latency: seen
             .latency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone(),
+        key_latency: seen
+            .key_latency
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone(),
@@ -145,6 +179,7 @@ pub async fn following(
             + sent.broken.load(Ordering::Relaxed),
         out_rate,
         in_rate,
+        request_rate,
         server_cores: (server_after.cpu.saturating_sub(server_before.cpu)).as_secs_f64() / elapsed,
         own_cores: (own_after.cpu - own_before.cpu).as_secs_f64() / elapsed,
         foreign_cores: foreign.as_secs_f64() / elapsed,
@@ -160,7 +195,8 @@ impl Following {
     /// For the table.
     pub fn line(&self) -> String {
         format!(
-            "{:>5} viewers of {:>3} streams: p50 {:>7.2} ms, p99 {:>7.2}, p99.9 {:>7.2}, max {:>7.2}; stalls {}, lost {}, errors {}; \
+            "{:>5} viewers of {:>3} streams: p50 {:>7.2} ms, p99 {:>7.2}, p99.9 {:>7.2}, max {:>7.2} (key pictures p50 {:.2}, p99 {:.2}); \
+             stalls {}, lost {}, errors {}; {:.0} requests/s; \
              in {:>6.1} Mb/s, out {:>7.1} Mb/s; server {:>5.1} %, generator {:>5.1} % (late p99 {:.2} ms), others {:.0} %",
             self.playing,
             self.publishers,
@@ -168,9 +204,12 @@ impl Following {
             self.latency.percentile(0.99),
             self.latency.percentile(0.999),
             self.latency.max(),
+            self.key_latency.percentile(0.5),
+            self.key_latency.percentile(0.99),
             self.stalls,
             self.misplaced,
             self.errors,
+            self.request_rate,
             self.in_rate * 8e-6,
             self.out_rate * 8e-6,
             self.server_cores * 100.0,
@@ -192,6 +231,14 @@ impl Following {
             ("latency_p999_ms", self.latency.percentile(0.999).into()),
             ("latency_max_ms", self.latency.max().into()),
             (
+                "key_latency_p50_ms",
+                self.key_latency.percentile(0.5).into(),
+            ),
+            (
+                "key_latency_p99_ms",
+                self.key_latency.percentile(0.99).into(),
+            ),
+            (
                 "generator_late_p99_ms",
                 self.lateness.percentile(0.99).into(),
             ),
@@ -200,6 +247,7 @@ impl Following {
             ("errors", self.errors.into()),
             ("in_bytes_per_second", self.in_rate.into()),
             ("out_bytes_per_second", self.out_rate.into()),
+            ("requests_per_second", self.request_rate.into()),
             ("server_cores", self.server_cores.into()),
             ("generator_cores", self.own_cores.into()),
             ("foreign_cores", self.foreign_cores.into()),
@@ -502,7 +550,7 @@ impl FirstByte {
 }
 
 impl Target {
-    fn usage(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         Usage::of(self.pid.unwrap_or(0))
     }
 }
@@ -512,6 +560,6 @@ pub fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn stream_name(index: usize) -> String {
+pub fn stream_name(index: usize) -> String {
     format!("bench/s{index}")
 }

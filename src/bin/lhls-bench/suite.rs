@@ -13,9 +13,11 @@ use clap::Args;
 
 use crate::plot::{self, Curve};
 use crate::publish::Sent;
+use crate::ramp;
 use crate::runs::{self, Fetching, Following, Plan, Target, median};
 use crate::signal::{self, Signal};
 use crate::stats::{self, Json};
+use crate::view::Way;
 use crate::wire::Connection;
 
 /// What the suite is told.
@@ -30,6 +32,13 @@ pub struct Options {
     /// nginx, to be compared with; left out when it is not there.
     #[arg(long, default_value = "/usr/sbin/nginx")]
     nginx: PathBuf,
+    /// nginx's RTMP module; publishers are compared with it where it is there.
+    #[arg(long, default_value = "/usr/lib/nginx/modules/ngx_rtmp_module.so")]
+    nginx_rtmp: PathBuf,
+    /// Another server to compare publishers with: NAME=COMMAND, in which {rtmp} and {http} stand for addresses to listen on. It must take
+    /// any stream under /bench.
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<String>,
     /// Where the results go as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -39,7 +48,7 @@ pub struct Options {
     /// Shorter runs, for a look.
     #[arg(long)]
     quick: bool,
-    /// Only these parts: idle, fan-out, publishers, finished, waiting, first-byte.
+    /// Only these parts: idle, fan-out, low-latency, ramp, publishers, finished, waiting, first-byte.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -53,8 +62,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let plan = Plan {
         publishers: 1,
         viewers: 0,
-        reload: false,
-        warm_up: Duration::from_secs(3),
+        way: Way::Growing,
+        // The ends of segments are foretold after some groups of pictures.
+        warm_up: Duration::from_secs(6),
         duration: Duration::from_secs(seconds),
     };
     if options.wants("idle") {
@@ -67,6 +77,28 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.wants("fan-out") {
         results.push(("fan_out", fan_out(options, plan).await?));
+    }
+    if options.wants("low-latency") {
+        results.push(("low_latency", low_latency(options, plan).await?));
+    }
+    if options.wants("ramp") {
+        heading("overload");
+        let (_server, target) = lhls(options, &["--max-connections", "5000"])?;
+        quiet().await;
+        let plan = ramp::Plan {
+            viewers: 1000,
+            most: 5000,
+            beyond: 100,
+        };
+        let result = ramp::run(&target, &stream(1_500_000), plan).await?;
+        println!("{}", result.lines());
+        if let Some(path) = options.plot.as_ref().and_then(|path| path.parent()) {
+            fs::write(
+                path.join("overload.svg"),
+                plot::ramp(&result, &self::machine()),
+            )?;
+        }
+        results.push(("ramp", result.json()));
     }
     if options.wants("publishers") {
         results.push(("publishers", publishers(options, plan).await?));
@@ -148,6 +180,34 @@ async fn fan_out(options: &Options, plan: Plan) -> anyhow::Result<Json> {
     Ok(Json::Object(vec![("lhls", lhls), ("baseline", baseline)]))
 }
 
+/// What the figures are measured on, in words.
+pub fn machine() -> String {
+    Machine::read().to_string()
+}
+
+async fn low_latency(options: &Options, plan: Plan) -> anyhow::Result<Json> {
+    heading("LL-HLS: each part and a blocking reload at each, parts of two pictures");
+    let mut list = Vec::new();
+    for viewers in [100, 400, 800] {
+        let (_server, target) = lhls(options, &[])?;
+        quiet().await;
+        let way = Way::LowLatency;
+        let plan = Plan {
+            viewers,
+            way,
+            ..plan
+        };
+        let result = runs::following(&target, &stream(1_500_000), plan).await?;
+        println!(
+            "{} ({:.0} requests/s per core)",
+            result.line(),
+            result.request_rate / result.server_cores
+        );
+        list.push(result.json());
+    }
+    Ok(Json::List(list))
+}
+
 async fn publishers(options: &Options, plan: Plan) -> anyhow::Result<Json> {
     heading("publishers on one core, some of them watched");
     let mut list = Vec::new();
@@ -172,7 +232,100 @@ async fn publishers(options: &Options, plan: Plan) -> anyhow::Result<Json> {
         );
         list.push(result.json());
     }
+    for (name, command) in peers(options) {
+        for bit_rate in [1_600_000, 2_500_000] {
+            let (_server, target) = match peer(options, &command) {
+                Ok(started) => started,
+                Err(error) => {
+                    println!("{name} is left out: {error:#}");
+                    break;
+                }
+            };
+            quiet().await;
+            let plan = Plan {
+                publishers: 200,
+                ..plan
+            };
+            let result = runs::following(&target, &stream(bit_rate), plan).await?;
+            println!(
+                "{name}, nobody watching, {:.1} Mb/s each: {}",
+                f64::from(bit_rate) / 1e6,
+                result.line()
+            );
+            list.push(Json::Object(vec![
+                ("server", name.clone().into()),
+                ("result", result.json()),
+            ]));
+        }
+    }
     Ok(Json::List(list))
+}
+
+/// Servers that take publishers, to be compared under the same conditions: by name, with the command that starts them.
+fn peers(options: &Options) -> Vec<(String, String)> {
+    let lhls = format!(
+        "{} --log warn serve --threads 1 --rtmp-listen {{rtmp}} --http-listen {{http}}",
+        options.server.display()
+    );
+    let mut peers = vec![("lhls".to_owned(), lhls)];
+    if options.nginx_rtmp.exists() && options.nginx.exists() {
+        let nginx = format!(
+            "{} -p {{folder}} -c {{folder}}/nginx.conf",
+            options.nginx.display()
+        );
+        peers.push(("nginx-rtmp with HLS".to_owned(), nginx));
+    }
+    for peer in &options.peer {
+        match peer.split_once('=') {
+            Some((name, command)) => peers.push((name.to_owned(), command.to_owned())),
+            None => println!("--peer {peer:?} is left out: expected NAME=COMMAND"),
+        }
+    }
+    peers
+}
+
+/// Starts a server by its command, with a folder of its own in which there is a configuration for nginx.
+fn peer(options: &Options, command: &str) -> anyhow::Result<(Process, Target)> {
+    let (rtmp, http) = (free_port()?, free_port()?);
+    let folder = std::env::temp_dir().join(format!("lhls-bench-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let path = folder.display();
+    let user = user();
+    // One process that does all the work, so that its processor time is the server's.
+    let config = format!(
+        "{user} load_module {}; daemon off; master_process off; pid {path}/pid; error_log /dev/null; \
+         events {{ worker_connections 20000; }} \
+         rtmp {{ access_log off; server {{ listen {rtmp}; chunk_size 4096; application bench {{ \
+         live on; hls on; hls_path {path}; hls_fragment 1s; hls_playlist_length 6s; }} }} }} \
+         http {{ access_log off; server {{ listen {http}; root {path}; }} }}\n",
+        options.nginx_rtmp.display()
+    );
+    fs::write(folder.join("nginx.conf"), config)?;
+    let command = command
+        .replace("{rtmp}", &rtmp.to_string())
+        .replace("{http}", &http.to_string())
+        .replace("{folder}", &path.to_string());
+    let mut words = command.split_whitespace();
+    let mut started = options.pinned(Path::new(words.next().context("the command is empty")?));
+    started
+        .args(words)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut process = Process::new(started.spawn()?);
+    process.1 = Some(folder);
+    wait_for(rtmp)?;
+    let pid = Some(process.0.id());
+    let rtmp = Some(rtmp);
+    Ok((process, Target { rtmp, http, pid }))
+}
+
+/// nginx's `user` directive. Its processes run as who runs this, so that they may use the folder; only root can and must say so.
+fn user() -> &'static str {
+    if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+        "user root;"
+    } else {
+        ""
+    }
 }
 
 /// The same finished segment from lhls and from nginx, by turns, so that what else the machine does meets both.
@@ -237,13 +390,22 @@ impl Options {
     }
 }
 
-/// A process that is ended with its handle.
-struct Process(Child);
+/// A process that is ended with its handle, and its folder, which goes too.
+struct Process(Child, Option<PathBuf>);
+
+impl Process {
+    fn new(child: Child) -> Self {
+        Self(child, None)
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if let Some(folder) = &self.1 {
+            let _ = fs::remove_dir_all(folder);
+        }
     }
 }
 
@@ -268,7 +430,7 @@ fn lhls(options: &Options, arguments: &[&str]) -> anyhow::Result<(Process, Targe
         .args(["--http-listen", &http.to_string()])
         .args(["--publish-timeout", "10m", "--max-connections", "20000"])
         .args(arguments);
-    let process = Process(command.spawn().with_context(|| {
+    let process = Process::new(command.spawn().with_context(|| {
         format!(
             "cannot start {}; is it built, is taskset there?",
             options.server.display()
@@ -290,7 +452,7 @@ fn baseline(options: &Options) -> anyhow::Result<(Process, Target)> {
     let http = free_port()?;
     let mut command = options.pinned(&std::env::current_exe()?);
     command.args(["baseline", "--listen", &http.to_string()]);
-    let process = Process(command.spawn()?);
+    let process = Process::new(command.spawn()?);
     wait_for(http)?;
     let pid = Some(process.0.id());
     Ok((
@@ -321,12 +483,7 @@ impl Nginx {
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("segment.ts"), file)?;
         let path = folder.display();
-        // The worker runs as who runs this, so that it may read the folder; only root can and must say so.
-        let user = if fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
-            "user root;"
-        } else {
-            ""
-        };
+        let user = user();
         let config = format!(
             "{user} worker_processes 1; daemon off; pid {path}/pid; error_log {path}/error.log; \
              events {{ worker_connections 20000; }} \
@@ -339,7 +496,7 @@ impl Nginx {
         fs::write(folder.join("nginx.conf"), config)?;
         let mut command = options.pinned(&options.nginx);
         command.arg("-c").arg(folder.join("nginx.conf"));
-        let process = Process(command.stderr(Stdio::null()).spawn()?);
+        let process = Process::new(command.stderr(Stdio::null()).spawn()?);
         wait_for(http)?;
         let master = process.0.id();
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
