@@ -1,0 +1,408 @@
+//! The hot functions, each run a fixed number of times, for an instruction counter to watch: `scripts/instructions`.
+//!
+//! Times move with whatever else the machine does; instructions do not. Every function measured here is a `counted_…` of its own that
+//! is never inlined, so that its share can be read from the counter's report; all else is preparation. Run by itself it only says
+//! how many calls it makes of each.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot run should stop, and its results are what it prints"
+)]
+
+#[path = "../src/bin/lhls-bench/signal.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the load generator, which uses all of it"
+)]
+mod signal;
+
+use std::future::poll_fn;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use lhls::flv::{Demuxer, Event};
+use lhls::hls::Now;
+use lhls::hls::packager;
+use lhls::hls::segment::{Piece, Segment};
+use lhls::hls::session::Reach;
+use lhls::http::body::ResponseBody;
+use lhls::http::meter::{Meter, MeteredIo};
+use lhls::http::{Service, Settings};
+use lhls::metrics::Metrics;
+use lhls::rtmp::chunk::{ChunkReader, kind};
+use lhls::stream::name::StreamName;
+use lhls::stream::registry::{Policy, Registry};
+use lhls::stream::subscribers::Subscribers;
+use lhls::stream::{Publication, Reconnect};
+use rml_rtmp::chunk_io::ChunkSerializer;
+use rml_rtmp::messages::MessagePayload;
+use rml_rtmp::time::RtmpTimestamp;
+use signal::{Options, Signal};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Runtime;
+
+fn main() {
+    let signal = Signal::new(Options {
+        bit_rate: 1_500_000,
+        fps: 30,
+        gop: 30,
+        audio: true,
+    });
+    publisher(&signal);
+    fan_out();
+    http(&signal);
+}
+
+/// From the publisher's bytes to pieces in the ring: pictures of 5 kB with one or two frames of sound each.
+fn publisher(signal: &Signal) {
+    let mut serializer = ChunkSerializer::new();
+    let chunks = serializer
+        .set_max_chunk_size(4096, RtmpTimestamp::new(0))
+        .unwrap();
+    let mut input = BytesMut::from(&chunks.bytes[..]);
+    let mut reader = ChunkReader::new();
+    reader.read(&mut input).unwrap();
+    let (registry, mut publication) = published();
+    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
+    demuxer
+        .video(0, signal.video_header(), &mut events)
+        .unwrap();
+    demuxer
+        .audio(0, signal.audio_header(), &mut events)
+        .unwrap();
+    let origin = Now::read();
+    let mut sounds = 0;
+    let (mut messages, mut pieces) = (0, 0);
+    for picture in 0..PICTURES {
+        let at = signal.picture_time(picture);
+        let mut batch = vec![(kind::VIDEO, at, signal.picture(picture, 0))];
+        while signal.audio_time(sounds) <= at {
+            batch.insert(
+                0,
+                (kind::AUDIO, signal.audio_time(sounds), signal.audio_frame()),
+            );
+            sounds += 1;
+        }
+        for (kind, time, payload) in batch {
+            let message = MessagePayload {
+                timestamp: RtmpTimestamp::new(time.as_millis() as u32),
+                type_id: kind,
+                message_stream_id: 1,
+                data: payload,
+            };
+            let packet = serializer.serialize(&message, false, false).unwrap();
+            input.extend_from_slice(&packet.bytes);
+            let message = counted_read_message(&mut reader, &mut input);
+            counted_demux(&mut demuxer, message.0, message.1, message.2, &mut events);
+            messages += 1;
+        }
+        let now = Now {
+            instant: origin.instant + at,
+            wall: origin.wall + at,
+        };
+        counted_package(&mut publication, &mut events, now);
+        pieces += 1;
+    }
+    calls("counted_read_message", messages);
+    calls("counted_demux", messages);
+    calls("counted_package", pieces);
+    let stream = registry.find("bench/stream").unwrap();
+    let session = stream.output().sessions().remove(0);
+    for _ in 0..CALLS {
+        black_box(counted_find_playlist(&registry));
+    }
+    calls("counted_find_playlist", CALLS);
+    for _ in 0..CALLS {
+        black_box(counted_render_prefetch(&session));
+    }
+    calls("counted_render_prefetch", CALLS);
+}
+
+#[inline(never)]
+fn counted_read_message(reader: &mut ChunkReader, input: &mut BytesMut) -> (u8, u32, Bytes) {
+    let message = reader.read(input).unwrap().unwrap();
+    (message.kind, message.timestamp, message.payload)
+}
+
+#[inline(never)]
+fn counted_demux(
+    demuxer: &mut Demuxer,
+    kind: u8,
+    timestamp: u32,
+    payload: Bytes,
+    events: &mut Vec<Event>,
+) {
+    match kind {
+        kind::VIDEO => demuxer.video(timestamp, payload, events).unwrap(),
+        _ => demuxer.audio(timestamp, payload, events).unwrap(),
+    }
+}
+
+#[inline(never)]
+fn counted_package(publication: &mut Publication, events: &mut Vec<Event>, now: Now) {
+    black_box(publication.push(events.drain(..), now));
+}
+
+#[inline(never)]
+fn counted_find_playlist(registry: &Registry) -> usize {
+    let stream = registry.find("bench/stream").unwrap();
+    let session = stream.output().session_of(1).unwrap();
+    session.media(Reach::Usual).plain().len()
+}
+
+#[inline(never)]
+fn counted_render_prefetch(session: &lhls::hls::session::Session) -> usize {
+    session.prefetch().plain().len()
+}
+
+/// One piece to many viewers, without sockets.
+fn fan_out() {
+    let runtime = runtime();
+    let subscribers = Subscribers::default();
+    for _ in 0..VIEWERS {
+        let subscribers = subscribers.clone();
+        runtime.spawn(async move {
+            let subscription = subscribers.subscribe();
+            poll_fn::<(), _>(|context| {
+                subscription.register(context);
+                std::task::Poll::Pending
+            })
+            .await;
+        });
+    }
+    settle(&runtime);
+    for _ in 0..ROUNDS {
+        counted_wake(&subscribers);
+        settle(&runtime);
+    }
+    calls("counted_wake", VIEWERS * ROUNDS);
+
+    let segment = Arc::new(Segment::pending(1));
+    let meter = Arc::new(Meter::new(Arc::new(Metrics::new())));
+    let mut bodies: Vec<ResponseBody> = (0..VIEWERS)
+        .map(|_| ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter), false))
+        .collect();
+    let bytes = Bytes::from(vec![0x47; 6204]);
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    for _ in 0..ROUNDS {
+        segment.append(Piece {
+            bytes: bytes.clone(),
+            published: Instant::now(),
+        });
+        for body in &mut bodies {
+            counted_poll_body(body, &mut context);
+        }
+    }
+    calls("counted_poll_body", VIEWERS * ROUNDS);
+}
+
+#[inline(never)]
+fn counted_wake(subscribers: &Subscribers) {
+    subscribers.wake_all();
+}
+
+/// A piece, and then the wait for the next.
+#[inline(never)]
+fn counted_poll_body(body: &mut ResponseBody, context: &mut Context<'_>) {
+    black_box(Pin::new(&mut *body).poll_frame(context).is_ready());
+    black_box(Pin::new(&mut *body).poll_frame(context).is_ready());
+}
+
+/// The same through hyper and the runtime, from the piece's being appended to its having been written, with a pipe for a socket.
+fn http(signal: &Signal) {
+    let (registry, mut publication) = published();
+    let registry = Arc::new(registry);
+    let settings = Settings {
+        cors_origin: HeaderValue::from_static("*"),
+        max_connections: VIEWERS as usize,
+    };
+    let service = Arc::new(Service::new(registry, Arc::new(Metrics::new()), settings));
+    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
+    demuxer
+        .video(0, signal.video_header(), &mut events)
+        .unwrap();
+    demuxer
+        .audio(0, signal.audio_header(), &mut events)
+        .unwrap();
+    let origin = Now::read();
+    let mut number = 0;
+    let mut picture = |publication: &mut Publication| {
+        let at = signal.picture_time(number);
+        let time = at.as_millis() as u32;
+        demuxer
+            .video(time, signal.picture(number, 0), &mut events)
+            .unwrap();
+        demuxer
+            .audio(time, signal.audio_frame(), &mut events)
+            .unwrap();
+        let now = Now {
+            instant: origin.instant + at,
+            wall: origin.wall + at,
+        };
+        publication.push(events.drain(..), now);
+        number += 1;
+    };
+    // The first group of pictures and the start of the second: there is a playlist.
+    for _ in 0..31 {
+        picture(&mut publication);
+    }
+    let sessions = publication.stream().output().sessions();
+    let playlist = sessions[0].media(Reach::Usual).plain().clone();
+    let playlist = std::str::from_utf8(&playlist).unwrap();
+    let mut segments = playlist.lines().filter(|line| !line.starts_with('#'));
+    let segment = format!("/bench/stream/{}", segments.nth(1).unwrap());
+
+    let runtime = runtime();
+    let mut clients: Vec<DuplexStream> = (0..VIEWERS)
+        .map(|_| connection(&runtime, &service))
+        .collect();
+    runtime.block_on(async {
+        for client in &mut clients {
+            client
+                .write_all(request(&segment).as_bytes())
+                .await
+                .unwrap();
+        }
+    });
+    counted_answer_segment(&runtime);
+    calls("counted_answer_segment", VIEWERS);
+    drain(&runtime, &mut clients);
+    for _ in 0..ROUNDS.min(25) {
+        picture(&mut publication);
+        counted_deliver(&runtime);
+        drain(&runtime, &mut clients);
+    }
+    calls("counted_deliver", VIEWERS * ROUNDS.min(25));
+
+    let mut clients: Vec<DuplexStream> = (0..VIEWERS)
+        .map(|_| connection(&runtime, &service))
+        .collect();
+    runtime.block_on(async {
+        for client in &mut clients {
+            let path = "/bench/stream/media-1.m3u8";
+            client.write_all(request(path).as_bytes()).await.unwrap();
+        }
+    });
+    counted_answer_playlist(&runtime);
+    calls("counted_answer_playlist", VIEWERS);
+}
+
+#[inline(never)]
+fn counted_answer_segment(runtime: &Runtime) {
+    settle(runtime);
+}
+
+#[inline(never)]
+fn counted_answer_playlist(runtime: &Runtime) {
+    settle(runtime);
+}
+
+#[inline(never)]
+fn counted_deliver(runtime: &Runtime) {
+    settle(runtime);
+}
+
+/// A connection as the listener serves it, with a pipe for its socket; the viewer's end of that.
+fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(256 * 1024);
+    let service = Arc::clone(service);
+    runtime.spawn(async move {
+        let connection = service.connect();
+        let io = MeteredIo::new(
+            far,
+            Arc::new(Meter::new(Arc::new(Metrics::new()))),
+            Duration::from_secs(30),
+        );
+        let answer = service_fn(|request| {
+            let (service, connection) = (&service, &connection);
+            async move {
+                Ok::<_, std::convert::Infallible>(service.answer(connection, &request).await)
+            }
+        });
+        let _ = http1::Builder::new()
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(io), answer)
+            .await;
+    });
+    near
+}
+
+fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: instructions\r\nAccept: */*\r\n\r\n"
+    )
+}
+
+/// Empties the pipes; what woke the servers' ends for it is not counted.
+fn drain(runtime: &Runtime, clients: &mut [DuplexStream]) {
+    runtime.block_on(async {
+        let mut buffer = vec![0; 64 * 1024];
+        for client in clients {
+            let read = tokio::time::timeout(Duration::ZERO, client.read(&mut buffer));
+            black_box(read.await.is_ok());
+        }
+    });
+    settle(runtime);
+}
+
+fn published() -> (Registry, Publication) {
+    let registry = Registry::new(Policy {
+        packager: packager::Settings {
+            segment_duration: Duration::from_secs(1),
+            part_duration: Duration::from_millis(67),
+            target_duration: None,
+            announce: None,
+            retain: Duration::from_secs(20),
+            retain_bytes: 64 << 20,
+        },
+        max_streams: 1,
+        take_over: false,
+        reconnect: Reconnect {
+            after_loss: Duration::ZERO,
+            after_goodbye: Duration::ZERO,
+        },
+    });
+    let now = Now {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    };
+    let name = StreamName::new("bench", "stream").unwrap();
+    let publication = registry.publish(name, now).unwrap();
+    (registry, publication)
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
+/// Lets every task run until it waits.
+fn settle(runtime: &Runtime) {
+    runtime.block_on(async {
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+fn calls(name: &str, count: u32) {
+    println!("{name} {count}");
+}
+
+const PICTURES: u32 = 300;
+const CALLS: u32 = 200;
+const VIEWERS: u32 = 100;
+const ROUNDS: u32 = 50;
