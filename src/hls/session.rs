@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -73,6 +73,8 @@ struct EarlyForms {
     usual: Arc<Rendered>,
     /// With one more segment announced; see [`Reach::Further`].
     further: Arc<Rendered>,
+    /// The form with `EXT-X-PREFETCH`, once somebody has asked for it.
+    prefetch: Arc<OnceLock<Arc<Rendered>>>,
 }
 
 /// How far ahead a player is told of segments.
@@ -242,15 +244,22 @@ impl Session {
     }
 
     /// The media playlist with `EXT-X-PREFETCH`. Its players count finished segments only, so it lists as many as the low-latency one.
-    pub fn prefetch(&self) -> Rendered {
-        let window = self.read();
-        let media = window.media(
-            window.listed_low_latency,
-            Reach::Usual,
-            &self.id,
-            &self.settings,
-        );
-        Rendered::new(media.render_prefetch())
+    /// It is rendered when first asked for after a change, and shared.
+    pub fn prefetch(&self) -> Arc<Rendered> {
+        let forms = self.media.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::clone(&forms.prefetch);
+        drop(forms);
+        let render = || {
+            let window = self.read();
+            let media = window.media(
+                window.listed_low_latency,
+                Reach::Usual,
+                &self.id,
+                &self.settings,
+            );
+            Arc::new(Rendered::new(media.render_prefetch()))
+        };
+        Arc::clone(shared.get_or_init(render))
     }
 
     /// The lengths of parts on offer, as multiples of the base part.
@@ -725,6 +734,7 @@ impl Window {
         EarlyForms {
             usual: render(Reach::Usual),
             further: render(Reach::Further),
+            prefetch: Arc::default(),
         }
     }
 
