@@ -232,6 +232,8 @@ fn malformed(what: &'static str) -> io::Error {
 struct Watch<'a> {
     seen: &'a Seen,
     index: usize,
+    /// When it came, nanoseconds since 1970: what was sent before that was not delivered late.
+    joined: u64,
     /// Of pictures that come together the newest is timed: the others had to wait for it.
     newest_only: bool,
     /// The end of the bytes before these, in which a mark may have begun.
@@ -246,6 +248,7 @@ impl<'a> Watch<'a> {
         Self {
             seen,
             index,
+            joined: signal::now(),
             newest_only: false,
             tail: Vec::with_capacity(2 * MARK_SIZE),
             marks: Vec::new(),
@@ -332,7 +335,9 @@ impl<'a> Watch<'a> {
                 }
                 record(&self.seen.latency);
                 let step = now.saturating_sub(from) / STEP.as_nanos() as u64;
-                if let Some(histogram) = self.seen.timeline.get(step as usize) {
+                if let Some(histogram) = self.seen.timeline.get(step as usize)
+                    && mark.sent >= self.joined
+                {
                     record(histogram);
                 }
                 let gop = self.seen.gop.load(Ordering::Relaxed);
