@@ -38,7 +38,7 @@ use lhls::hls::playlist::{Media, MediaSegment};
 use lhls::hls::segment::{Piece, Segment};
 use lhls::hls::session::Reach;
 use lhls::http::body::ResponseBody;
-use lhls::http::meter::{Meter, MeteredIo};
+use lhls::http::meter::{Meter, MeteredIo, Patience};
 use lhls::http::{Service, Settings};
 use lhls::metrics::Metrics;
 use lhls::rtmp::chunk::{ChunkReader, kind};
@@ -339,7 +339,10 @@ fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
         let io = MeteredIo::new(
             far,
             Arc::new(Meter::new(Arc::new(Metrics::new()))),
-            Duration::from_secs(30),
+            Patience {
+                stalled: Duration::from_secs(30),
+                behind: Duration::from_secs(300),
+            },
         );
         let answer = service_fn(|request| {
             let (service, connection) = (&service, &connection);

@@ -89,6 +89,6 @@ mod tests {
     #[test]
     fn one_picture_groups_are_all_key_frames() {
         let mut rhythm = Rhythm::default();
-        assert_eq!(feed(&mut rhythm, &[1; 8])[7], true);
+        assert!(feed(&mut rhythm, &[1; 8])[7]);
     }
 }

@@ -23,7 +23,7 @@ use crate::publish::{Publisher, Sent};
 use crate::signal::{self, Options as SignalOptions, Signal};
 use crate::soak::{free_port, wait_for};
 use crate::stats::{Histogram, Json, Usage};
-use crate::view::{Listed, Seen, Viewer};
+use crate::view::{Listed, Seen, Viewer, Way};
 use crate::wire::Connection;
 
 /// What it is told.
@@ -142,7 +142,15 @@ impl Line {
         let seen = Arc::new(Seen::default());
         seen.until.store(u64::MAX, Ordering::Relaxed);
         let viewers: Vec<Viewer> = (0..options.viewers)
-            .map(|_| Viewer::start(http, STREAM, true, Arc::clone(&seen)))
+            .map(|index| {
+                Viewer::start(
+                    http,
+                    STREAM,
+                    Way::Reloading,
+                    index as usize,
+                    Arc::clone(&seen),
+                )
+            })
             .collect();
         let since = Instant::now();
         while seen.playing.load(Ordering::Relaxed) < viewers.len() {
