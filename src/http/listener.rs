@@ -63,6 +63,7 @@ pub async fn serve(
             continue;
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
+        let open = Open::new(Arc::clone(metrics), peer, place);
         let idle = idle.enter();
         let open = Open::new(Arc::clone(metrics), peer, place);
         tasks.spawn(async move {
