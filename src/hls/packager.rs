@@ -407,15 +407,11 @@ impl Packager {
                 "a group of pictures is longer than those before: ends of segments are not foretold any more"
             );
         }
+        // At fewer pictures a second, sound might go out by itself in between.
         let [cutter] = &self.cutters[..] else {
             return false;
         };
-        // Worth it for a crowd only: sound that comes behind the last picture of all is lost to those who read along.
-        if cutter.segment().growth().len() < CROWD {
-            return false;
-        }
         let interval = self.pictures.interval;
-        // At fewer pictures a second, sound might go out by itself in between.
         if !self.rhythm.next_is_key()
             || !cutter.is_open()
             || interval + interval > LONGEST_AUDIO_HOLD
@@ -803,9 +799,6 @@ impl Packager {
     }
 }
 
-/// Viewers who read a segment along above which its end is foretold: serving them all takes some milliseconds, so that what falls on the
-/// same moment adds up.
-const CROWD: usize = 200;
 /// Silence of both tracks that is a pause of the publisher and not a slow source.
 const PAUSE: Ticks = Ticks::from_millis(1000);
 /// Pictures from which their distance can be told.

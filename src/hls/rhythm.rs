@@ -68,11 +68,11 @@ mod tests {
         let mut rhythm = Rhythm::default();
         assert_eq!(feed(&mut rhythm, &[30; 6]), [false; 6]);
         assert_eq!(feed(&mut rhythm, &[30; 3]), [true; 3]);
-        // Lost pictures are no reason for distrust, but the count begins again: two complete ones of 30 to start with.
+        // Lost pictures are no reason for distrust, but the count begins again.
         assert_eq!(feed(&mut rhythm, &[29, 30, 30]), [false; 3]);
         assert_eq!(
             feed(&mut rhythm, &[30; 6]),
-            [false, false, false, false, true, true]
+            [false, false, false, true, true, true]
         );
     }
 
