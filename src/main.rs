@@ -3,6 +3,8 @@
 #[cfg(feature = "demo")]
 mod commands;
 mod latency;
+#[cfg(feature = "manual")]
+mod manual;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,10 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Latency(args) => latency::latency(&args),
+        #[cfg(feature = "manual")]
+        Command::Man { command } => manual::man(command.as_deref()),
+        #[cfg(feature = "manual")]
+        Command::Completions { shell } => manual::completions(shell),
         #[cfg(feature = "demo")]
         Command::Demo(args) => commands::demo(&args),
         #[cfg(feature = "demo")]
