@@ -19,19 +19,18 @@ sub vcl_recv {
     }
     # lhls sets none and reads none; a cookie of another program on the same host would keep everything out of the cache.
     unset req.http.Cookie;
-    # Only the first playlist depends on who asks, and only on this much of it (Vary).
-    if (req.url !~ "/playlist\.m3u8(\?|$)") {
-        unset req.http.User-Agent;
+    # Only the first playlist depends on who asks (Vary), and only on whether it is a script, or a player built on ffmpeg. Browsers do not
+    # say that it is a script over plain HTTP; there it shows in what their own players do not ask for.
+    if (!req.http.Sec-Fetch-Dest && req.http.User-Agent ~ "^Mozilla/" && req.http.Accept-Encoding ~ "gzip" && !req.http.Range) {
+        set req.http.Sec-Fetch-Dest = "empty";
+    }
+    if (req.url !~ "/(playlist|ll)\.m3u8(\?|$)" || req.http.Sec-Fetch-Dest != "empty") {
         unset req.http.Sec-Fetch-Dest;
+    }
+    if (req.url ~ "/playlist\.m3u8(\?|$)" && req.http.User-Agent ~ "^(Lavf/|mpv |libmpv)") {
+        set req.http.User-Agent = "Lavf/";
     } else {
-        if (req.http.User-Agent ~ "^(Lavf/|mpv |libmpv)") {
-            set req.http.User-Agent = "Lavf/";
-        } else {
-            unset req.http.User-Agent;
-        }
-        if (req.http.Sec-Fetch-Dest != "empty") {
-            unset req.http.Sec-Fetch-Dest;
-        }
+        unset req.http.User-Agent;
     }
 }
 
