@@ -15,7 +15,6 @@ RUN cargo build --locked --profile dist --bin lhls
 # The program, what the loader says it needs, and the certificate authorities.
 RUN mkdir -p /image/usr/bin /image/etc/ssl/certs \
     && cp target/dist/lhls /image/usr/bin/ \
-    && strip /image/usr/bin/lhls \
     && ldd /image/usr/bin/lhls | grep -o '/[^ ]*' | while read -r library; do \
         install -D "$library" "/image$library"; \
     done \
