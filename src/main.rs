@@ -87,9 +87,11 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
             info!("{text}");
             systemd.ready(&text);
         }
-        tokio::spawn(systemd.keep_alive(shutdown.clone()));
+        let told = tokio::spawn(systemd.keep_alive(shutdown.clone()));
         started(&server, shutdown.clone());
         server.run(shutdown).await;
+        // Without viewers the end comes so fast that systemd might not be told of it.
+        let _ = told.await;
         ExitCode::SUCCESS
     })
 }

@@ -49,6 +49,12 @@ sub vcl_backend_response {
         set beresp.ttl = 60s;
         return (deliver);
     }
+    if (beresp.status == 503 && beresp.http.Cache-Control ~ "s-maxage") {
+        # By itself Varnish keeps no 503, and would let all who waited for it ask one by one.
+        set beresp.ttl = 1s;
+        set beresp.uncacheable = false;
+        return (deliver);
+    }
     if (beresp.http.Cache-Control ~ "no-store") {
         # Not kept; but not remembered as uncacheable either, since the same name may be right in the next moment.
         set beresp.ttl = 0s;
