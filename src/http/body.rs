@@ -268,7 +268,7 @@ mod tests {
             published: Instant::now(),
         });
         let meter = Arc::new(Meter::new(Arc::clone(&metrics)));
-        let mut body = ResponseBody::growing(Arc::clone(&segment), meter, false);
+        let mut body = ResponseBody::growing(Arc::clone(&segment), meter);
         let mut poll = || Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
         assert!(poll().is_pending());

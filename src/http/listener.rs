@@ -63,7 +63,6 @@ pub async fn serve(
             continue;
         }
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
-        let open = Open::new(Arc::clone(metrics), peer, place);
         let idle = idle.enter();
         let open = Open::new(Arc::clone(metrics), peer, place);
         tasks.spawn(async move {
