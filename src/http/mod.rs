@@ -125,6 +125,7 @@ impl Service {
         connection: &Connection,
         request: &Request<B>,
     ) -> Response<ResponseBody> {
+        let asked_at = Instant::now();
         let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
         let (path, query) = (
             request.uri().path(),
@@ -148,10 +149,12 @@ impl Service {
             _ => respond.not_allowed(),
         };
         let status = response.status().as_u16();
+        let labels = metrics::Request { kind, status };
+        self.metrics.http_requests.get_or_create(&labels).inc();
         self.metrics
-            .http_requests
-            .get_or_create(&metrics::Request { kind, status })
-            .inc();
+            .http_durations
+            .get_or_create(&labels)
+            .observe(asked_at.elapsed().as_secs_f64());
         response
     }
 
@@ -176,7 +179,7 @@ impl Service {
             }
             Target::Metrics => {
                 self.gather();
-                respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
+                respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode(&[]))
             }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
             Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {

@@ -333,6 +333,7 @@ impl Run {
         let metrics = &shared.metrics;
         metrics.pieces.inc_by(stats.pieces - self.counted.pieces);
         metrics.piece_bytes.inc_by(stats.bytes - self.counted.bytes);
+        metrics.parts.inc_by(stats.parts - self.counted.parts);
         metrics
             .units_dropped
             .inc_by(stats.dropped - self.counted.dropped);
