@@ -224,10 +224,12 @@ impl Ingest {
         }
         self.shared.metrics.publishes.inc();
         self.shared.metrics.publishers.inc();
+        // They are the stream's, and earlier runs have been counted.
+        let counted = publication.stats();
         self.run = Some(Run {
             publication,
             demuxer: Demuxer::new(),
-            counted: Stats::default(),
+            counted,
             live: false,
             malformed: 0,
             repairs: Repairs::default(),

@@ -304,6 +304,11 @@ impl Publication {
         )
     }
 
+    /// What the stream has sent so far, in earlier runs too.
+    pub fn stats(&self) -> Stats {
+        self.stream.lock().packager.stats()
+    }
+
     /// The repairs made to the publisher's times so far.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
