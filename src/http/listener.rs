@@ -1,6 +1,7 @@
 //! The HTTP port: accepting connections within a limit, serving each in a task of its own, and ending them in time.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub async fn serve(
         let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
         let counted = Counted::new(Arc::clone(metrics));
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, service, shutdown)).await;
+            let result = tokio::spawn(serve_connection(stream, peer, service, shutdown)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 counted.0.panics.inc();
                 error!(%peer, "a task that served a viewer panicked; only that connection is lost");
@@ -64,8 +65,13 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken) {
-    let connection = service.connect();
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) {
+    let connection = service.connect(peer);
     let io = TokioIo::new(MeteredIo::new(
         stream,
         Arc::clone(&connection.meter),

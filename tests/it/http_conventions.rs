@@ -368,6 +368,7 @@ async fn metrics_count_what_happens() {
         "lhls_publishes_total 1",
         "lhls_streams 1",
         "lhls_panics_total 0",
+        "lhls_stream_publishing{stream=\"live/a\"} 1",
         "lhls_limits_hit_total{reason=\"http_connections\"} 0",
         "lhls_http_request_duration_seconds_count{kind=\"segment\",status=\"200\"} 1",
         "lhls_http_requests_total{kind=\"segment\",status=\"200\"} 1",

@@ -19,6 +19,7 @@ mod http_conventions;
 #[cfg(feature = "demo")]
 mod latency_viewer;
 mod low_latency;
+mod operators;
 mod playlist_invariants;
 mod publisher_leaves;
 mod reconnect;
