@@ -21,6 +21,7 @@ mod latency_viewer;
 mod low_latency;
 mod operators;
 mod playlist_invariants;
+mod prometheus;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
