@@ -78,7 +78,9 @@ fn prefetch() {
 fn low_latency() {
     let mut studio = Studio::new(&[], true);
     studio.record(30, 160);
-    let low_latency = studio.session().low_latency(0, lhls::hls::session::Listed::Complete);
+    let low_latency = studio
+        .session()
+        .low_latency(0, lhls::hls::session::Listed::Complete);
     compare("low-latency", low_latency.unwrap().as_ref());
     let forms = studio.output.multivariant().unwrap();
     compare("low-latency-multivariant", forms.low_latency(None).unwrap());
