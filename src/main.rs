@@ -68,6 +68,8 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
+            let admin = server.admin_address().and_then(Result::ok).unwrap_or(http);
+            info!("status page: http://{admin}/status");
         }
         started(&server, shutdown.clone());
         server.run(shutdown).await;

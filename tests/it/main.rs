@@ -20,7 +20,9 @@ mod http_conventions;
 #[cfg(feature = "demo")]
 mod latency_viewer;
 mod low_latency;
+mod operators;
 mod playlist_invariants;
+mod prometheus;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
