@@ -342,7 +342,7 @@ fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
             Arc::new(Meter::new(Arc::new(Metrics::new()))),
             Patience {
                 stalled: Duration::from_secs(30),
-                behind: Duration::from_secs(60),
+                behind: Duration::from_secs(300),
             },
         );
         let answer = service_fn(|request| {

@@ -23,7 +23,6 @@ use super::names::{low_latency_name, media_name, prefetch_name};
 use super::output::{MultivariantForms, Output};
 use super::parts::PartPlan;
 use super::playlist::{Multivariant, Rendered, Variant};
-use super::rhythm::Rhythm;
 use super::segment::Piece;
 use super::session::Start;
 use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
@@ -89,7 +88,6 @@ pub struct Packager {
     plan: Option<PartPlan>,
     clock: DateClock,
     pictures: PictureClock,
-    rhythm: Rhythm,
     peak_bit_rate: u64,
     stats: Stats,
     gop_warned: bool,
@@ -125,7 +123,6 @@ impl Packager {
             plan: None,
             clock: DateClock::default(),
             pictures: PictureClock::default(),
-            rhythm: Rhythm::default(),
             peak_bit_rate: 0,
             stats: Stats::default(),
             gop_warned: false,
@@ -201,7 +198,6 @@ impl Packager {
         self.render_multivariant();
         self.configured = Tracks::default();
         self.seen = Seen::default();
-        self.rhythm = Rhythm::default();
         self.gathering = Some(Gathering::default());
         self.resuming = !self.cutters.is_empty();
         // The next run is told where to start on the timeline as it is.
@@ -394,8 +390,7 @@ impl Packager {
         let parameter_sets = unit.key || self.part.is_some_and(|part| part.pictures == 0);
         self.write(&unit, parameter_sets, &mut bytes);
         self.write_audio(&mut bytes);
-        let last = unit.track == Track::Video && self.ends_segment(&unit);
-        self.publish_as(bytes, last, now);
+        self.publish(bytes, now);
         if let Some(part) = &mut self.part {
             part.pictures += 1;
             part.start = part.start.or(Some(unit.dts));
@@ -405,34 +400,6 @@ impl Packager {
                 self.close_part(None);
             }
         }
-    }
-
-    /// Whether the segment ends behind this picture, by the rhythm of the encoder's key frames and if nothing unforeseen happens.
-    fn ends_segment(&mut self, picture: &AccessUnit) -> bool {
-        if !self.rhythm.note(picture.key) {
-            debug!(
-                "a group of pictures is longer than those before: ends of segments are not foretold any more"
-            );
-        }
-        // At fewer pictures a second, sound might go out by itself in between.
-        let [cutter] = &self.cutters[..] else {
-            return false;
-        };
-        let interval = self.pictures.interval;
-        if !self.rhythm.next_is_key()
-            || !cutter.is_open()
-            || interval + interval > LONGEST_AUDIO_HOLD
-        {
-            return false;
-        }
-        let next = AccessUnit {
-            track: Track::Video,
-            dts: picture.dts + interval,
-            pts: self.pictures.end,
-            key: true,
-            payload: picture.payload.clone(),
-        };
-        cutter.decide(&next, false, false, interval, &self.settings) == Cut::Key
     }
 
     /// Starts a base part, with the tables, unless one is being filled. True if it did.
@@ -721,12 +688,7 @@ impl Packager {
         }
     }
 
-    fn publish(&mut self, bytes: Vec<u8>, now: Now) {
-        self.publish_as(bytes, false, now);
-    }
-
-    /// Publishes a piece; `last` if it is the last of its segment as far as can be told.
-    fn publish_as(&mut self, mut bytes: Vec<u8>, last: bool, now: Now) {
+    fn publish(&mut self, mut bytes: Vec<u8>, now: Now) {
         if bytes.is_empty() {
             return;
         }
@@ -739,11 +701,7 @@ impl Packager {
         self.stats.pieces += 1;
         self.stats.bytes += piece.bytes.len() as u64;
         for cutter in &self.cutters {
-            if last {
-                cutter.segment().append_last(piece.clone());
-            } else {
-                cutter.segment().append(piece.clone());
-            }
+            cutter.segment().append(piece.clone());
         }
     }
 

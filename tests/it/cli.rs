@@ -2,18 +2,16 @@
 
 use std::net::TcpListener;
 
-use tokio::io::AsyncBufReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::common::flv;
 use crate::common::media::Clip;
 use crate::common::peer::Peer;
 use crate::common::playlist::Playlist;
+use crate::common::program::{LHLS, Program};
 use crate::common::tools::{Finished, Tool};
 use crate::common::viewer::{self, Viewer};
 use crate::common::within;
-
-const LHLS: &str = env!("CARGO_BIN_EXE_lhls");
 
 #[tokio::test]
 async fn version() {
@@ -197,40 +195,5 @@ fn assert_refused(finished: &Finished, words: &[&str]) {
     assert!(said.starts_with("lhls: "), "{said}");
     for word in words {
         assert!(said.contains(word), "{word} is missing: {said}");
-    }
-}
-
-/// The program, serving. Killed by its process id when dropped.
-struct Program {
-    child: Child,
-    rtmp: std::net::SocketAddr,
-    http: std::net::SocketAddr,
-}
-
-impl Program {
-    async fn start(options: &[&str]) -> Self {
-        let mut child = Command::new(LHLS)
-            .args(["serve", "--rtmp-listen", "127.0.0.1:0"])
-            .args(["--http-listen", "127.0.0.1:0"])
-            .args(options)
-            .stderr(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = tokio::io::BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = within("the first line of the log", lines.next_line()).await;
-        let first = first.unwrap().expect("a line");
-        if options.contains(&"json") {
-            assert!(first.starts_with('{') && first.ends_with('}'), "{first}");
-        }
-        let address = |after: &str| {
-            let (_, rest) = first.split_once(after).unwrap();
-            let end = rest.find('/').unwrap();
-            rest[..end].parse().unwrap()
-        };
-        let (rtmp, http) = (address("rtmp://"), address("http://"));
-        // Somebody has to read what else it says.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, rtmp, http }
     }
 }

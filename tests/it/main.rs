@@ -11,8 +11,10 @@ mod access_units_arrive_untouched;
 mod bad_http;
 mod bad_rtmp;
 mod cli;
+mod encoder_quirks;
 mod encoders_publish;
 mod ffmpeg_round_trip;
+mod fuzz_targets;
 mod golden_playlists;
 mod group_of_pictures_length;
 mod hostile_viewers;
@@ -20,6 +22,7 @@ mod http_conventions;
 #[cfg(feature = "demo")]
 mod latency_viewer;
 mod low_latency;
+mod memory_of_publishers;
 mod operators;
 mod playlist_invariants;
 mod prometheus;

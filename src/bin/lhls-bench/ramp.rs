@@ -261,16 +261,14 @@ impl Ramp {
 
 /// Writes down the load of the server's core in each step.
 async fn sample(target: Target, start: Usage, begun: Instant, loads: Arc<Mutex<Vec<f64>>>) {
-    let mut before = start.cpu;
+    let (mut before, mut then) = (start.cpu, begun);
     for step in 1.. {
         sleep_until(begun + STEP * step).await;
-        let now = target.usage().cpu;
-        let load = now.saturating_sub(before).as_secs_f64() / STEP.as_secs_f64() * 100.0;
-        loads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(load);
-        before = now;
+        let (now, cpu) = (Instant::now(), target.usage().cpu);
+        let load = cpu.saturating_sub(before).as_secs_f64() / (now - then).as_secs_f64();
+        let mut loads = loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.push(load * 100.0);
+        (before, then) = (cpu, now);
     }
 }
 

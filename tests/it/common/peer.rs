@@ -135,6 +135,29 @@ impl Peer {
         self.send(&bytes).await
     }
 
+    /// A message of zeros without its last chunk; if it is all one chunk, without its last byte, and then nothing can follow it. How many
+    /// bytes were sent of its payload.
+    pub(crate) async fn unfinished_message(
+        &mut self,
+        chunk_stream: u8,
+        kind: u8,
+        length: usize,
+    ) -> usize {
+        let sent = match (length - 1) / self.chunk_size {
+            0 => length - 1,
+            whole => whole * self.chunk_size,
+        };
+        let mut bytes = header(chunk_stream, kind, 1, 0, length);
+        for (index, part) in vec![0; sent].chunks(self.chunk_size).enumerate() {
+            if index > 0 {
+                bytes.push(0xc0 | chunk_stream);
+            }
+            bytes.extend_from_slice(part);
+        }
+        self.send(&bytes).await.unwrap();
+        sent
+    }
+
     pub(crate) async fn command(
         &mut self,
         stream_id: u32,

@@ -9,7 +9,7 @@ fn a_flood_before_going_live_is_not_held_back() {
     for n in 0..200 {
         assert_eq!(feed.packager.is_live(), n > 10, "picture {n}");
         let dts = Ticks::from_millis(1000 + n * 33);
-        let payload = [vec![0, 0, 1, 0x65], vec![1; 100_000]].concat();
+        let payload = [&[0, 0, 1, 0x65][..], &[1; 100_000]].concat();
         // All in the same moment, so no time is waited.
         feed.push(AccessUnit {
             track: Track::Video,

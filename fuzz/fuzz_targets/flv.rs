@@ -1,0 +1,2 @@
+#![no_main]
+lhls_fuzz::target!(flv);
