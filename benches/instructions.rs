@@ -33,10 +33,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lhls::flv::{Demuxer, Event};
 use lhls::hls::Now;
+use lhls::hls::names::Early;
 use lhls::hls::packager;
 use lhls::hls::playlist::{Media, MediaSegment};
 use lhls::hls::segment::{Piece, Segment};
-use lhls::hls::session::Reach;
 use lhls::http::body::ResponseBody;
 use lhls::http::meter::{Meter, MeteredIo, Patience};
 use lhls::http::{Service, Settings};
@@ -174,7 +174,7 @@ fn counted_package(publication: &mut Publication, events: &mut Vec<Event>, now: 
 fn counted_find_playlist(registry: &Registry) -> usize {
     let stream = registry.find("bench/stream").unwrap();
     let session = stream.output().session_of(1).unwrap();
-    session.media(Reach::Usual).plain().len()
+    session.media(Early::Usual).plain().len()
 }
 
 /// What a segment costs once, whoever watches.
@@ -208,7 +208,7 @@ fn fan_out() {
     let segment = Arc::new(Segment::pending(1));
     let meter = Arc::new(Meter::new(Arc::new(Metrics::new())));
     let mut bodies: Vec<ResponseBody> = (0..VIEWERS)
-        .map(|_| ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter), false))
+        .map(|_| ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter)))
         .collect();
     let bytes = Bytes::from(vec![0x47; 6204]);
     let mut context = Context::from_waker(std::task::Waker::noop());
@@ -276,7 +276,7 @@ fn http(signal: &Signal) {
         picture(&mut publication);
     }
     let sessions = publication.stream().output().sessions();
-    let playlist = sessions[0].media(Reach::Usual).plain().clone();
+    let playlist = sessions[0].media(Early::Usual).plain().clone();
     let playlist = std::str::from_utf8(&playlist).unwrap();
     let mut segments = playlist.lines().filter(|line| !line.starts_with('#'));
     let segment = format!("/bench/stream/{}", segments.nth(1).unwrap());

@@ -49,6 +49,18 @@ pub enum Command {
     /// A table of latency, jitter, stalls and gaps is printed at the end; a line on standard error tells how it goes. The exit code is 0 if
     /// all went well, 1 if the stream could not be watched to the end or was later than --max-p95, 2 if the command line was wrong.
     Latency(LatencyArgs),
+    /// Print the manual page, as `lhls man | man -l -` shows it, or the page of one command.
+    #[cfg(feature = "manual")]
+    Man {
+        /// The command whose page it is.
+        command: Option<String>,
+    },
+    /// Print the completions of a shell, as in `lhls completions bash > /etc/bash_completion.d/lhls`.
+    #[cfg(feature = "manual")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How logs look.

@@ -67,6 +67,7 @@ pub mod net;
 pub mod rtmp;
 pub mod server;
 pub mod stream;
+pub mod systemd;
 pub mod time;
 pub mod ts;
 pub mod viewer;

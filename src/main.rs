@@ -3,6 +3,8 @@
 #[cfg(feature = "demo")]
 mod commands;
 mod latency;
+#[cfg(feature = "manual")]
+mod manual;
 
 use std::process::ExitCode;
 
@@ -11,6 +13,7 @@ use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
 use lhls::server::Server;
+use lhls::systemd::Notifier;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +38,10 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(&args),
         Command::Latency(args) => latency::latency(&args),
+        #[cfg(feature = "manual")]
+        Command::Man { command } => manual::man(command.as_deref()),
+        #[cfg(feature = "manual")]
+        Command::Completions { shell } => manual::completions(shell),
         #[cfg(feature = "demo")]
         Command::Demo(args) => commands::demo(&args),
         #[cfg(feature = "demo")]
@@ -56,6 +63,10 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
     };
+    let systemd = match Notifier::from_environment() {
+        Ok(systemd) => systemd,
+        Err(error) => return usage_error(&error.into()),
+    };
     runtime.block_on(async {
         let server = match Server::bind(config) {
             Ok(server) => server,
@@ -66,13 +77,23 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         if let Err(error) = cancel_on_signal(shutdown.clone()) {
             return usage_error(&error.into());
         }
+        if let Err(error) = leave_on_signal() {
+            return usage_error(&error.into());
+        }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
-            info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
+            let text = format!(
+                "publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8"
+            );
+            info!("{text}");
             let admin = server.admin_address().and_then(Result::ok).unwrap_or(http);
             info!("status page: http://{admin}/status");
+            systemd.ready(&text);
         }
+        let told = tokio::spawn(systemd.keep_alive(shutdown.clone()));
         started(&server, shutdown.clone());
         server.run(shutdown).await;
+        // Without viewers the end comes so fast that systemd might not be told of it.
+        let _ = told.await;
         ExitCode::SUCCESS
     })
 }
@@ -107,6 +128,19 @@ fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
         shutdown.cancel();
         next().await;
         std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// Ends the process at once on SIGUSR2, for an upgrade: the streams do not end, so viewers wait for the next server, where they go on when
+/// their encoder has come back.
+fn leave_on_signal() -> std::io::Result<()> {
+    let mut leave = signal(SignalKind::user_defined2())?;
+    tokio::spawn(async move {
+        if leave.recv().await.is_some() {
+            info!("leaving at once; streams are left to the next server");
+            std::process::exit(0);
+        }
     });
     Ok(())
 }

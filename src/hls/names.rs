@@ -2,29 +2,81 @@
 //!
 //! ```text
 //!  media-2.m3u8       early-announcing media playlist with TARGETDURATION 2
+//!  further-2.m3u8     the same with one segment more
+//!  whole-2.m3u8       the same with segments that are sent whole
 //!  prefetch-2.m3u8    the same with prefetch tags
 //!  ll3-2.m3u8         low-latency media playlist with parts of three base parts
-//!  ID-1234.ts         segment with media sequence number 1234 of session ID
+//!  join3-2.m3u8       the same, which at first lists the next few parts too
+//!  ID-1234.ts         segment with media sequence number 1234 of session ID, sent as it grows
+//!  ID-w1234.ts        the same bytes, sent when they are complete
 //!  ID-ll3-56.ts       part 56 of those of three base parts
 //! ```
 //!
 //! A media playlist is named after its TARGETDURATION, the one thing that must never change in it. So a player that reloads it over a
 //! restart of the server finds the stream's new session under the name it knows. An ID is unique over streams, sessions and restarts,
 //! so the name of a segment or part never comes to mean other bytes.
+//!
+//! Whatever differs between players is in a name, not in a header of the request: a cache tells answers apart by name, and those that know
+//! more get it wrong while an answer is still on its way.
 
 /// What a file name asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum File<'a> {
-    /// The early-announcing media playlist of the session with this TARGETDURATION.
-    Media(u32),
+    /// An early-announcing media playlist of the session with this TARGETDURATION.
+    Media(Early, u32),
     /// The same with prefetch tags.
     Prefetch(u32),
-    /// The low-latency media playlist: base parts in a part, and TARGETDURATION.
-    LowLatency(usize, u32),
+    /// A low-latency media playlist: base parts in a part, and TARGETDURATION.
+    LowLatency(Listed, usize, u32),
     /// A segment: session and media sequence number.
     Segment(&'a str, u64),
+    /// The same, to be sent when it is complete.
+    WholeSegment(&'a str, u64),
     /// A part: session, base parts in it, and its number.
     Part(&'a str, usize, u64),
+}
+
+/// The early-announcing media playlists: the same media, each for other players.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    /// For any player: those that start three target durations from the end start on the growing segment.
+    Usual,
+    /// One segment more, for players that start three *segments* from the end and play from the first byte on, as those built on ffmpeg do:
+    /// they start on the segment that comes next, and so play what is new and not what the growing segment has gathered so far.
+    Further,
+    /// With segments that are sent whole, for players that make nothing of a segment before its last byte.
+    Whole,
+}
+
+/// Which parts a low-latency playlist lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Those that are complete, as the specification has it.
+    Complete,
+    /// Also the next few, for a player that joins. Players fix how far they stay behind the end of the first playlist they see, and then
+    /// spend some tenths of a second on starting; without these they would be that much later for good. A reload that names what it
+    /// waits for lists complete parts under this name too.
+    Joining,
+}
+
+impl Listed {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Complete, Self::Joining];
+
+    /// Where it is in [`Self::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Early {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Usual, Self::Further, Self::Whole];
+
+    /// Where it is in [`Self::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
 }
 
 impl File<'_> {
@@ -32,14 +84,19 @@ impl File<'_> {
     pub fn is_playlist(&self) -> bool {
         matches!(
             self,
-            Self::Media(_) | Self::Prefetch(_) | Self::LowLatency(..)
+            Self::Media(..) | Self::Prefetch(_) | Self::LowLatency(..)
         )
     }
 }
 
-/// File name of a media playlist.
-pub fn media_name(target_duration: u32) -> String {
-    format!("media-{target_duration}.m3u8")
+/// File name of an early-announcing media playlist.
+pub fn media_name(early: Early, target_duration: u32) -> String {
+    let form = match early {
+        Early::Usual => "media",
+        Early::Further => "further",
+        Early::Whole => "whole",
+    };
+    format!("{form}-{target_duration}.m3u8")
 }
 
 /// File name of a media playlist with prefetch tags.
@@ -48,13 +105,22 @@ pub fn prefetch_name(target_duration: u32) -> String {
 }
 
 /// File name of a low-latency playlist with parts of `factor` base parts.
-pub fn low_latency_name(factor: usize, target_duration: u32) -> String {
-    format!("ll{factor}-{target_duration}.m3u8")
+pub fn low_latency_name(listed: Listed, factor: usize, target_duration: u32) -> String {
+    let form = match listed {
+        Listed::Complete => "ll",
+        Listed::Joining => "join",
+    };
+    format!("{form}{factor}-{target_duration}.m3u8")
 }
 
 /// File name of a segment.
 pub fn segment_name(id: &str, sequence: u64) -> String {
     format!("{id}-{sequence}.ts")
+}
+
+/// File name of a segment that is sent when it is complete.
+pub fn whole_segment_name(id: &str, sequence: u64) -> String {
+    format!("{id}-w{sequence}.ts")
 }
 
 /// File name of a part of `factor` base parts.
@@ -68,9 +134,17 @@ pub fn parse(name: &str) -> Option<File<'_>> {
         let (form, target_duration) = name.split_once('-')?;
         let target_duration = number(target_duration)?;
         return Some(match form {
-            "media" => File::Media(target_duration),
+            "media" => File::Media(Early::Usual, target_duration),
+            "further" => File::Media(Early::Further, target_duration),
+            "whole" => File::Media(Early::Whole, target_duration),
             "prefetch" => File::Prefetch(target_duration),
-            _ => File::LowLatency(number(form.strip_prefix("ll")?)?, target_duration),
+            _ => {
+                let (listed, factor) = match form.strip_prefix("ll") {
+                    Some(factor) => (Listed::Complete, factor),
+                    None => (Listed::Joining, form.strip_prefix("join")?),
+                };
+                File::LowLatency(listed, number(factor)?, target_duration)
+            }
         });
     }
     let (id, rest) = name.strip_suffix(".ts")?.split_once('-')?;
@@ -79,7 +153,10 @@ pub fn parse(name: &str) -> Option<File<'_>> {
             let (factor, part) = part.split_once('-')?;
             File::Part(id, number(factor)?, number(part)?)
         }
-        None => File::Segment(id, number(rest)?),
+        None => match rest.strip_prefix('w') {
+            Some(rest) => File::WholeSegment(id, number(rest)?),
+            None => File::Segment(id, number(rest)?),
+        },
     })
 }
 
@@ -97,10 +174,23 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (name, file) in [
-            (media_name(2), File::Media(2)),
+            (media_name(Early::Usual, 2), File::Media(Early::Usual, 2)),
+            (
+                media_name(Early::Further, 2),
+                File::Media(Early::Further, 2),
+            ),
+            (media_name(Early::Whole, 2), File::Media(Early::Whole, 2)),
             (prefetch_name(2), File::Prefetch(2)),
-            (low_latency_name(3, 2), File::LowLatency(3, 2)),
+            (
+                low_latency_name(Listed::Complete, 3, 2),
+                File::LowLatency(Listed::Complete, 3, 2),
+            ),
+            (
+                low_latency_name(Listed::Joining, 3, 2),
+                File::LowLatency(Listed::Joining, 3, 2),
+            ),
             (segment_name("a1", 0), File::Segment("a1", 0)),
+            (whole_segment_name("a1", 7), File::WholeSegment("a1", 7)),
             (part_name("a1", 3, 56), File::Part("a1", 3, 56)),
         ] {
             assert_eq!(parse(&name), Some(file), "{name}");
@@ -115,6 +205,8 @@ mod tests {
             "a-7.mp4",
             "a.ts",
             "a-.ts",
+            "a-w.ts",
+            "a-w07.ts",
             "a-99999999999999999999.ts",
             "media.m3u8",
             "media-.m3u8",

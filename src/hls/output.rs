@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::names::{Early, Listed};
 use super::playlist::Rendered;
 use super::session::Session;
 use crate::stream::subscribers::Subscribers;
@@ -23,22 +24,22 @@ pub struct Output {
 /// The multivariant playlists: one for each form of media playlist they lead to.
 #[derive(Debug)]
 pub struct MultivariantForms {
-    /// To the early-announcing form.
-    pub early: Rendered,
+    /// To the early-announcing forms, by [`Early::index`].
+    pub early: [Rendered; Early::ALL.len()],
     /// To the form with prefetch tags.
     pub prefetch: Rendered,
-    /// To the low-latency form, by length of its parts, shortest first.
-    pub low_latency: Vec<(Duration, Rendered)>,
+    /// To the low-latency forms, by length of their parts, shortest first, and by [`Listed::index`].
+    pub low_latency: Vec<(Duration, [Rendered; Listed::ALL.len()])>,
 }
 
 impl MultivariantForms {
     /// The low-latency playlist whose parts come closest to `wanted`; the one with the shortest if nothing is wanted.
-    pub fn low_latency(&self, wanted: Option<Duration>) -> Option<&Rendered> {
+    pub fn low_latency(&self, wanted: Option<Duration>, listed: Listed) -> Option<&Rendered> {
         let closest = self
             .low_latency
             .iter()
             .min_by_key(|(part, _)| wanted.map_or(*part, |wanted| part.abs_diff(wanted)));
-        closest.map(|(_, rendered)| rendered)
+        closest.and_then(|(_, forms)| forms.get(listed.index()))
     }
 }
 

@@ -19,7 +19,7 @@ use super::Now;
 use super::clock::{DateClock, PictureClock};
 use super::cutter::{Cut, Cutter};
 use super::gathering::{Gathering, Seen};
-use super::names::{low_latency_name, media_name, prefetch_name};
+use super::names::{Early, Listed, low_latency_name, media_name, prefetch_name};
 use super::output::{MultivariantForms, Output};
 use super::parts::PartPlan;
 use super::playlist::{Multivariant, Rendered, Variant};
@@ -744,11 +744,12 @@ impl Packager {
             // The tag would promise a key frame in every part.
             (
                 plan.target * factor as u32,
-                render(low_latency_name(factor, target), false),
+                Listed::ALL.map(|listed| render(low_latency_name(listed, factor, target), false)),
             )
         });
         self.output.set_multivariant(MultivariantForms {
-            early: render(media_name(target), cutter.is_independent()),
+            early: Early::ALL
+                .map(|early| render(media_name(early, target), cutter.is_independent())),
             prefetch: render(prefetch_name(target), cutter.is_independent()),
             low_latency: low_latency.collect(),
         });

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::names::{part_name, segment_name};
+use super::names::{Early, Listed, part_name, segment_name, whole_segment_name};
 use super::parts::{BasePart, PartList, factors};
 use super::playlist::{LowLatency, Media, MediaPart, MediaSegment, Rendered};
 use super::segment::{Piece, Segment};
@@ -59,6 +59,7 @@ pub struct Session {
     id: String,
     settings: Settings,
     window: RwLock<Window>,
+    /// The early-announcing playlists, rendered.
     media: RwLock<EarlyForms>,
     /// The low-latency playlists, one for each length of parts, by the number of changes they were rendered after.
     low_latency: Vec<LowLatencyForm>,
@@ -70,21 +71,10 @@ pub struct Session {
 /// The early-announcing playlist, rendered.
 #[derive(Debug, Clone)]
 struct EarlyForms {
-    usual: Arc<Rendered>,
-    /// With one more segment announced; see [`Reach::Further`].
-    further: Arc<Rendered>,
+    /// By [`Early::index`].
+    forms: [Arc<Rendered>; Early::ALL.len()],
     /// The form with `EXT-X-PREFETCH`, once somebody has asked for it.
     prefetch: Arc<OnceLock<Arc<Rendered>>>,
-}
-
-/// How far ahead a player is told of segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// So that players that start three target durations from the end start on the growing segment.
-    Usual,
-    /// One more, for players that start three *segments* from the end and play from the first byte on, as those built on ffmpeg do: they
-    /// start on the segment that comes next, and so play what is new and not what the growing segment has gathered so far.
-    Further,
 }
 
 /// One length of parts, as its viewers see it.
@@ -97,16 +87,6 @@ struct LowLatencyForm {
 
 /// A playlist, and the number of changes it was rendered after.
 type Versioned = Option<(u64, Arc<Rendered>)>;
-
-/// Which parts a low-latency playlist lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listed {
-    /// Those that are complete, as the specification has it.
-    Complete,
-    /// Also the next few, for a player that joins. Players fix how far they stay behind the end of the first playlist they see, and then
-    /// spend some tenths of a second on starting; without these they would be that much later for good.
-    Joining,
-}
 
 /// A place in a low-latency playlist: `_HLS_msn` and `_HLS_part`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +115,9 @@ pub enum PartState {
     Complete(Arc<Segment>, Range<usize>),
     /// One of the next to come.
     Announced,
-    /// Not announced, or not kept any more.
+    /// Not announced yet.
+    ToCome,
+    /// Not kept any more, or never to come.
     Unknown,
 }
 
@@ -245,13 +227,14 @@ impl Session {
         self.settings.target_duration
     }
 
-    /// The media playlist as it is now.
-    pub fn media(&self, reach: Reach) -> Arc<Rendered> {
+    /// An early-announcing media playlist as it is now.
+    pub fn media(&self, early: Early) -> Arc<Rendered> {
         let forms = self.media.read().unwrap_or_else(PoisonError::into_inner);
-        match reach {
-            Reach::Further if self.further_is_near() => Arc::clone(&forms.further),
-            _ => Arc::clone(&forms.usual),
-        }
+        let form = match early {
+            Early::Further if !self.further_is_near() => Early::Usual,
+            early => early,
+        };
+        Arc::clone(&forms.forms[form.index()])
     }
 
     /// The media playlist with `EXT-X-PREFETCH`. Its players count finished segments only, so it lists as many as the low-latency one.
@@ -264,7 +247,7 @@ impl Session {
             let window = self.read();
             let media = window.media(
                 window.listed_low_latency,
-                Reach::Usual,
+                Early::Usual,
                 &self.id,
                 &self.settings,
             );
@@ -343,6 +326,13 @@ impl Session {
         self.read().ended
     }
 
+    /// Whether this media sequence number lies behind all that is announced.
+    pub fn is_to_come(&self, sequence: u64) -> bool {
+        let window = self.read();
+        let last = window.entries.back().map(|entry| entry.segment.sequence());
+        !window.ended && last.is_none_or(|last| sequence > last)
+    }
+
     /// The part with this number, of one length.
     pub fn part(&self, length: usize, number: u64) -> PartState {
         let window = self.read();
@@ -351,25 +341,20 @@ impl Session {
         };
         match list.get(number) {
             Some(part) => PartState::Complete(Arc::clone(&part.segment), part.pieces.clone()),
+            None if window.ended || number < list.next() => PartState::Unknown,
             // With the hint, which names the one behind those that are listed for a player that joins.
-            None if !window.ended
-                && (list.next()..=list.next() + self.settings.ahead(list) as u64)
-                    .contains(&number) =>
-            {
+            None if number <= list.next() + self.settings.ahead(list) as u64 => {
                 PartState::Announced
             }
-            None => PartState::Unknown,
+            None => PartState::ToCome,
         }
     }
 
-    /// The segment with this media sequence number, if it is announced to that reach, or still kept.
-    pub fn segment(&self, sequence: u64, reach: Reach) -> Option<Arc<Segment>> {
+    /// The segment with this media sequence number, if it is announced in any form, or still kept.
+    pub fn segment(&self, sequence: u64) -> Option<Arc<Segment>> {
         let window = self.read();
         let first = window.entries.front()?.segment.sequence();
         let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
-        if reach == Reach::Usual && index > window.growing + self.settings.announce {
-            return None;
-        }
         window
             .entries
             .get(index)
@@ -739,22 +724,25 @@ impl Window {
     }
 
     fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
-        let render = |reach| {
+        let forms = Early::ALL.map(|early| {
             Arc::new(Rendered::new(
-                self.media(self.listed, reach, id, settings).render(),
+                self.media(self.listed, early, id, settings).render(),
             ))
-        };
+        });
         EarlyForms {
-            usual: render(Reach::Usual),
-            further: render(Reach::Further),
+            forms,
             prefetch: Arc::default(),
         }
     }
 
-    fn media(&self, listing: Listing, reach: Reach, id: &str, settings: &Settings) -> Media {
-        let end = match reach {
-            Reach::Usual => self.entries.len().min(self.growing + 1 + settings.announce),
-            Reach::Further => self.entries.len(),
+    fn media(&self, listing: Listing, early: Early, id: &str, settings: &Settings) -> Media {
+        let end = match early {
+            Early::Further => self.entries.len(),
+            _ => self.entries.len().min(self.growing + 1 + settings.announce),
+        };
+        let uri = match early {
+            Early::Whole => whole_segment_name,
+            _ => segment_name,
         };
         Media {
             target_duration: settings.target_duration,
@@ -764,7 +752,7 @@ impl Window {
             segments: self
                 .entries
                 .range(listing.first..end)
-                .map(|entry| entry.describe(id))
+                .map(|entry| entry.describe(uri(id, entry.segment.sequence())))
                 .collect(),
             unfinished: end - self.growing,
             ended: self.ended,
@@ -798,7 +786,7 @@ impl Window {
             } else {
                 entry.duration
             };
-            segments.push((entry.describe(id), parts));
+            segments.push((entry.describe(segment_name(id, sequence)), parts));
         }
         segments.reverse();
         let announced = match listed {
@@ -835,7 +823,8 @@ impl Window {
         let (mut next, end) = (list.next(), list.next() + ahead as u64);
         for (index, entry) in self.entries.range(self.growing..).take(2).enumerate() {
             if index > 0 {
-                segments.push((entry.describe(id), Vec::new()));
+                let uri = segment_name(id, entry.segment.sequence());
+                segments.push((entry.describe(uri), Vec::new()));
             }
             let Some((_, parts)) = segments.last_mut() else {
                 break;
@@ -863,9 +852,9 @@ impl Window {
 }
 
 impl Entry {
-    fn describe(&self, id: &str) -> MediaSegment {
+    fn describe(&self, uri: String) -> MediaSegment {
         MediaSegment {
-            uri: segment_name(id, self.segment.sequence()),
+            uri,
             duration: self.duration,
             date: self.start.date,
             discontinuity: self.start.discontinuity,
@@ -912,7 +901,7 @@ pub fn first_sequence(now: SystemTime) -> u64 {
 const JOIN_AHEAD: Duration = Duration::from_millis(400);
 /// EXTINF of an announced entry that was passed over: as good as nothing, and still a duration.
 const GAP_DURATION: Duration = Duration::from_millis(1);
-/// TARGETDURATION up to which [`Reach::Further`] is worth the wait for the first picture.
+/// TARGETDURATION up to which [`Early::Further`] is worth the wait for the first picture.
 const FURTHER_UP_TO: u32 = 2;
 /// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.
 const LOW_LATENCY_WINDOW: u32 = 4;

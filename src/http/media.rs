@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::{Response, StatusCode, header};
+use hyper::{Response, StatusCode, Version};
 
 use super::body::ResponseBody;
-use super::response::{Cache, Responder};
+use super::response::{Cache, Refusal, Responder};
 use super::{Asked, Connection, parameter, playlist_response};
-use crate::hls::names::File;
+use crate::hls::names::{File, Listed};
 use crate::hls::output::Output;
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::{Segment, State};
-use crate::hls::session::{Directive, Listed, PartState, Reach, Session};
-
-/// A refusal: status, and what was wrong.
-type Refusal = (StatusCode, &'static str);
+use crate::hls::session::{Directive, PartState, Session};
 
 /// Answers for a file of a stream.
 pub(super) async fn answer(
@@ -25,11 +22,9 @@ pub(super) async fn answer(
     asked: Asked<'_>,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
-    match answer_or_refuse(output, file, connection, asked, respond).await {
-        Ok(response) => response,
-        Err((StatusCode::SERVICE_UNAVAILABLE, text)) => respond.retry_later(text),
-        Err((status, text)) => respond.error(status, text),
-    }
+    answer_or_refuse(output, file, connection, asked, respond)
+        .await
+        .unwrap_or_else(|refusal| respond.refusal(refusal))
 }
 
 async fn answer_or_refuse(
@@ -40,24 +35,40 @@ async fn answer_or_refuse(
     respond: &Responder<'_>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     match file {
-        File::Media(target_duration) => {
-            let playlist = playlist_session(output, target_duration)?.media(asked.reach());
-            Ok(playlist_response(&playlist, asked.headers, respond))
+        File::Media(early, target_duration) => {
+            let session = playlist_session(output, target_duration)?;
+            let (playlist, cache) = (session.media(early), plain_reload(&session));
+            Ok(playlist_response(&playlist, cache, asked.headers, respond))
         }
         File::Prefetch(target_duration) => {
-            let playlist = playlist_session(output, target_duration)?.prefetch();
-            Ok(playlist_response(&playlist, asked.headers, respond))
-        }
-        File::LowLatency(factor, target_duration) => {
             let session = playlist_session(output, target_duration)?;
-            let playlist = low_latency(&session, factor, asked).await?;
-            Ok(playlist_response(&playlist, asked.headers, respond))
+            let (playlist, cache) = (session.prefetch(), plain_reload(&session));
+            Ok(playlist_response(&playlist, cache, asked.headers, respond))
+        }
+        File::LowLatency(listed, factor, target_duration) => {
+            let session = playlist_session(output, target_duration)?;
+            let directive = parse_directive(asked.query)?;
+            let listed = match directive {
+                None => listed,
+                Some(_) => Listed::Complete,
+            };
+            let playlist = low_latency(&session, factor, listed, directive).await?;
+            let cache = match directive {
+                Some(_) => Cache::Kept(6 * session.target_duration()),
+                None => plain_reload(&session),
+            };
+            Ok(playlist_response(&playlist, cache, asked.headers, respond))
         }
         File::Segment(id, sequence) => {
-            let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
-            let segment = session.segment(sequence, asked.reach());
-            let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
-            if asked.wants_it_whole() && segment.state() <= State::Growing {
+            let (session, segment) = find_segment(output, id, sequence)?;
+            if parameter(asked.query, "hold").is_some() {
+                hold(&session, &segment, connection).await;
+            }
+            Ok(serve_segment(segment, connection, asked, respond))
+        }
+        File::WholeSegment(id, sequence) => {
+            let (session, segment) = find_segment(output, id, sequence)?;
+            if parameter(asked.query, "stream").is_none() {
                 hold(&session, &segment, connection).await;
             }
             Ok(serve_segment(segment, connection, asked, respond))
@@ -72,7 +83,7 @@ async fn answer_or_refuse(
 
 fn playlist_session(output: &Output, target_duration: u32) -> Result<Arc<Session>, Refusal> {
     let session = output.session_of(target_duration);
-    let session = session.ok_or((
+    let session = session.ok_or(Refusal::brief(
         StatusCode::NOT_FOUND,
         "no such playlist; start from playlist.m3u8",
     ))?;
@@ -80,54 +91,30 @@ fn playlist_session(output: &Output, target_duration: u32) -> Result<Arc<Session
     Ok(session)
 }
 
-impl Asked<'_> {
-    /// How far ahead the client is told of segments, by what it says it is.
-    fn reach(&self) -> Reach {
-        let agent = self
-            .headers
-            .get(header::USER_AGENT)
-            .and_then(|agent| agent.to_str().ok())
-            .unwrap_or_default();
-        let built_on_ffmpeg = ["Lavf/", "mpv ", "libmpv"]
-            .iter()
-            .any(|name| agent.starts_with(name));
-        if built_on_ffmpeg {
-            Reach::Further
-        } else {
-            Reach::Usual
-        }
-    }
+/// How long the answer to a reload that was not held may be kept: half a target duration, as Apple has it, in the whole seconds that
+/// headers know. An older one would make a player start that much further behind.
+fn plain_reload(session: &Session) -> Cache {
+    Cache::Shared(session.target_duration() / 2)
+}
 
-    /// Whether the client makes nothing of a segment before its last byte: then it gets it in one burst, once it is complete.
-    ///
-    /// That is a script's XMLHttpRequest. Fed at the speed of the media it
-    /// would take the bit rate for the bandwidth and fall to the lowest rendition. `?stream` tells a script that does read along.
-    fn wants_it_whole(&self) -> bool {
-        (self.by_script() || parameter(self.query, "hold").is_some())
-            && parameter(self.query, "stream").is_none()
-    }
-
-    /// Whether a script in a browser asks, and not the browser's own player.
-    ///
-    /// Browsers say so (Fetch Metadata), but only where the page's connection is trustworthy: not over plain HTTP from another host. There
-    /// it shows in what a media element always sends and a script mostly does not: a range, and no wish for compressed bytes.
-    fn by_script(&self) -> bool {
-        let header = |name| self.headers.get(name).and_then(|value| value.to_str().ok());
-        match header(SEC_FETCH_DEST) {
-            Some(destination) => destination == "empty",
-            None => {
-                header(header::USER_AGENT.as_str())
-                    .is_some_and(|agent| agent.starts_with("Mozilla/"))
-                    && header(header::ACCEPT_ENCODING.as_str())
-                        .is_some_and(|accepted| accepted.contains("gzip"))
-                    && !self.headers.contains_key(header::RANGE)
-            }
-        }
+fn find_segment(
+    output: &Output,
+    id: &str,
+    sequence: u64,
+) -> Result<(Arc<Session>, Arc<Segment>), Refusal> {
+    let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
+    match session.segment(sequence) {
+        Some(segment) => Ok((session, segment)),
+        None if session.is_to_come(sequence) => Err(EARLY_SEGMENT),
+        None => Err(UNKNOWN_SEGMENT),
     }
 }
 
 /// Waits until the segment is complete, or for as long as players have patience: then it is streamed like to anybody else.
 async fn hold(session: &Session, segment: &Segment, connection: &Connection) {
+    if segment.state() > State::Growing {
+        return;
+    }
     let asked = Instant::now();
     let ended = || (segment.state() > State::Growing).then_some(());
     let _ = tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
@@ -147,19 +134,26 @@ fn serve_segment(
 ) -> Response<ResponseBody> {
     match segment.state() {
         // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
-        State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-            ResponseBody::growing(segment, Arc::clone(&connection.meter))
-        }),
+        State::Pending | State::Growing => {
+            // In HTTP/1.0 the end of the connection is the end of the body, so a cache could not tell a whole segment from a broken one.
+            let cache = match asked.version {
+                Version::HTTP_09 | Version::HTTP_10 => Cache::Never,
+                _ => Cache::Immutable,
+            };
+            respond.stream(SEGMENT_TYPE, cache, || {
+                ResponseBody::growing(segment, Arc::clone(&connection.meter))
+            })
+        }
         State::Finished => respond.ranged(
             SEGMENT_TYPE,
             Cache::Immutable,
             segment.blocks(),
             asked.headers,
         ),
-        State::Withdrawn => respond.error(
+        State::Withdrawn => respond.refusal(Refusal::brief(
             StatusCode::NOT_FOUND,
             "the stream ended before this segment",
-        ),
+        )),
     }
 }
 
@@ -176,8 +170,11 @@ async fn part(
     let settled = updates.wait_for(|| match session.part(length, number) {
         PartState::Announced => None,
         PartState::Complete(segment, pieces) => Some(Some((segment, pieces))),
-        PartState::Unknown => Some(None),
+        PartState::ToCome | PartState::Unknown => Some(None),
     });
+    if matches!(session.part(length, number), PartState::ToCome) {
+        return Err(EARLY_PART);
+    }
     let settled = tokio::time::timeout(block_limit(session), settled).await;
     let (segment, range) = settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)?;
     let pieces = segment.pieces(range);
@@ -192,25 +189,21 @@ async fn part(
 async fn low_latency(
     session: &Session,
     factor: usize,
-    asked: Asked<'_>,
+    listed: Listed,
+    directive: Option<Directive>,
 ) -> Result<Arc<Rendered>, Refusal> {
-    const UNKNOWN: Refusal = (
+    const UNKNOWN: Refusal = Refusal::brief(
         StatusCode::NOT_FOUND,
         "no parts of this length are on offer; start from ll.m3u8",
     );
     let length = session.part_length(factor).ok_or(UNKNOWN)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
-    let directive = parse_directive(asked.query)?;
-    let listed = match directive {
-        None if asked.by_script() => Listed::Joining,
-        _ => Listed::Complete,
-    };
     if let Some(directive) = directive
         && !session.ended()
     {
         if session.too_far(length, directive) {
             let text = "_HLS_msn or _HLS_part lies too far ahead of the playlist's end";
-            return Err((StatusCode::BAD_REQUEST, text));
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
         }
         let reached = updates.wait_for(|| session.reached(length, directive).then_some(()));
         tokio::time::timeout(block_limit(session), reached)
@@ -226,7 +219,7 @@ fn parse_directive(query: &str) -> Result<Option<Directive>, Refusal> {
         Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Ok(Some(text.parse().unwrap_or(u64::MAX)))
         }
-        Some(_) => Err((
+        Some(_) => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "_HLS_msn and _HLS_part are decimal numbers",
         )),
@@ -234,7 +227,10 @@ fn parse_directive(query: &str) -> Result<Option<Directive>, Refusal> {
     match (number("_HLS_msn")?, number("_HLS_part")?) {
         (Some(sequence), part) => Ok(Some(Directive { sequence, part })),
         (None, None) => Ok(None),
-        (None, Some(_)) => Err((StatusCode::BAD_REQUEST, "_HLS_part needs _HLS_msn")),
+        (None, Some(_)) => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "_HLS_part needs _HLS_msn",
+        )),
     }
 }
 
@@ -243,15 +239,23 @@ fn block_limit(session: &Session) -> Duration {
     Duration::from_secs(session.target_duration().into()) * 3
 }
 
-const UNKNOWN_SEGMENT: Refusal = (
+const UNKNOWN_SEGMENT: Refusal = Refusal::brief(
     StatusCode::NOT_FOUND,
-    "no such segment: it has not been announced yet, or has been dropped from the ring",
+    "no such segment: it has been dropped from the ring, or was never there",
 );
-const UNKNOWN_PART: Refusal = (
+const EARLY_SEGMENT: Refusal = Refusal::new(
     StatusCode::NOT_FOUND,
-    "no such part: it is not the next one, or has been dropped from the ring",
+    "no such segment: it has not been announced yet",
 );
-const STALLED: Refusal = (
+const UNKNOWN_PART: Refusal = Refusal::brief(
+    StatusCode::NOT_FOUND,
+    "no such part: it has been dropped from the ring, or was never there",
+);
+const EARLY_PART: Refusal = Refusal::new(
+    StatusCode::NOT_FOUND,
+    "no such part: it is not the next one",
+);
+const STALLED: Refusal = Refusal::brief(
     StatusCode::SERVICE_UNAVAILABLE,
     "the publisher has sent nothing for three target durations",
 );
@@ -261,8 +265,6 @@ const STALLED: Refusal = (
 const SLACK: Duration = Duration::from_millis(80);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
-/// What a request is for (Fetch Metadata, 2.1).
-const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 const SEGMENT_TYPE: &str = "video/mp2t";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
+//! | `...?stream`, `...?hold` | by a script that reads along; by a client that wants segments whole and is not marked as a script |
 //! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
 //! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
@@ -31,13 +32,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use self::admin::{About, Admin};
 use self::body::ResponseBody;
 use self::meter::Meter;
-use self::response::{Cache, Responder};
-use crate::hls::names::{self, File};
+use self::response::{Cache, Refusal, Responder};
+use crate::hls::names::{self, Early, File, Listed};
 use crate::hls::playlist::{self, Rendered};
 use crate::metrics::{self, Metrics};
 use crate::stream::Stream;
@@ -109,6 +110,7 @@ enum Form {
 struct Asked<'a> {
     query: &'a str,
     headers: &'a HeaderMap,
+    version: Version,
 }
 
 impl Service {
@@ -175,6 +177,7 @@ impl Service {
                     let asked = Asked {
                         query,
                         headers: request.headers(),
+                        version: request.version(),
                     };
                     self.get(connection, asked, target, &respond).await
                 }
@@ -368,9 +371,9 @@ impl<'a> Target<'a> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Multivariant(..) => "multivariant",
-            Self::File(_, File::Media(_) | File::Prefetch(_)) => "media",
+            Self::File(_, File::Media(..) | File::Prefetch(_)) => "media",
             Self::File(_, File::LowLatency(..)) => "media_low_latency",
-            Self::File(_, File::Segment(..)) => "segment",
+            Self::File(_, File::Segment(..) | File::WholeSegment(..)) => "segment",
             Self::File(_, File::Part(..)) => "part",
             Self::Page(..) | Self::Asset(_) => "page",
             Self::Admin(_) => "admin",
@@ -419,42 +422,100 @@ async fn multivariant(
         }
     };
     let rendered = match form {
-        Form::Early => Some(&forms.early),
+        Form::Early => forms.early.get(asked.early().index()),
         Form::Prefetch => Some(&forms.prefetch),
-        Form::LowLatency(wanted) => forms.low_latency(wanted),
+        Form::LowLatency(wanted) => forms.low_latency(wanted, asked.listed()),
     };
     match rendered {
-        Some(rendered) => playlist_response(rendered, asked.headers, respond),
+        Some(rendered) => {
+            let mut response = playlist_response(rendered, MULTIVARIANT, asked.headers, respond);
+            if form != Form::Prefetch {
+                let vary = HeaderValue::from_static("Accept-Encoding, Sec-Fetch-Dest, User-Agent");
+                response.headers_mut().insert(header::VARY, vary);
+            }
+            response
+        }
         None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
+    }
+}
+
+impl Asked<'_> {
+    /// Which early-announcing playlist suits the client, by what it says it is; it is led there by name.
+    ///
+    /// A script's XMLHttpRequest makes nothing of a segment before its last byte. Fed at the speed of the media it would take the bit rate
+    /// for the bandwidth and fall to the lowest rendition, so it is led to whole segments. `?stream` tells a script that does read along,
+    /// `?hold` a client that does not and is not taken for a script.
+    fn early(&self) -> Early {
+        let streams = parameter(self.query, "stream").is_some();
+        if parameter(self.query, "hold").is_some() || self.by_script() && !streams {
+            return Early::Whole;
+        }
+        let agent = self.header(header::USER_AGENT.as_str()).unwrap_or_default();
+        let built_on_ffmpeg = ["Lavf/", "mpv ", "libmpv"]
+            .iter()
+            .any(|name| agent.starts_with(name));
+        if built_on_ffmpeg {
+            Early::Further
+        } else {
+            Early::Usual
+        }
+    }
+
+    /// Which low-latency playlist suits the client.
+    fn listed(&self) -> Listed {
+        if self.by_script() {
+            Listed::Joining
+        } else {
+            Listed::Complete
+        }
+    }
+
+    /// Whether a script in a browser asks, and not the browser's own player.
+    ///
+    /// Browsers say so (Fetch Metadata), but only where the page's connection is trustworthy: not over plain HTTP from another host. There
+    /// it shows in what a media element always sends and a script mostly does not: a range, and no wish for compressed bytes.
+    fn by_script(&self) -> bool {
+        match self.header("sec-fetch-dest") {
+            Some(destination) => destination == "empty",
+            None => {
+                let starts = |agent: &str| agent.starts_with("Mozilla/");
+                let packed = |accepted: &str| accepted.contains("gzip");
+                self.header(header::USER_AGENT.as_str()).is_some_and(starts)
+                    && self
+                        .header(header::ACCEPT_ENCODING.as_str())
+                        .is_some_and(packed)
+                    && !self.headers.contains_key(header::RANGE)
+            }
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
 fn playlist_response(
     rendered: &Rendered,
+    cache: Cache,
     headers: &HeaderMap,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
     if response::accepts_gzip(headers) {
-        respond.gzip(
-            playlist::CONTENT_TYPE,
-            Cache::Never,
-            rendered.gzip().clone(),
-        )
+        respond.gzip(playlist::CONTENT_TYPE, cache, rendered.gzip().clone())
     } else {
-        respond.full(
-            playlist::CONTENT_TYPE,
-            Cache::Never,
-            rendered.plain().clone(),
-        )
+        respond.full(playlist::CONTENT_TYPE, cache, rendered.plain().clone())
     }
 }
 
 fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
-    respond.error(
+    respond.refusal(Refusal::brief(
         StatusCode::NOT_FOUND,
         "no such stream is live; the list is at /",
-    )
+    ))
 }
+
+/// It changes when the stream begins, and when its encoder changes what it sends.
+const MULTIVARIANT: Cache = Cache::Shared(1);
 
 /// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
 const START_WAIT: Duration = Duration::from_secs(15);
@@ -488,7 +549,7 @@ mod tests {
         );
         assert!(matches!(
             parse("/live/a/media-1.m3u8"),
-            Target::File("live/a", File::Media(1))
+            Target::File("live/a", File::Media(Early::Usual, 1))
         ));
         assert!(matches!(
             parse("/live/a/x1-7.ts"),

@@ -9,10 +9,45 @@ use super::body::ResponseBody;
 /// How long an answer may be kept by a browser or a CDN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cache {
-    /// It changes from one moment to the next.
+    /// It is for one client, or becomes wrong in the next moment.
     Never,
+    /// It changes all the time, but a CDN may give it to everybody who asks within so many seconds. Browsers ask anew.
+    Shared(u32),
+    /// It is what was asked for, for so many seconds at least.
+    Kept(u32),
     /// Its name will never mean anything else.
     Immutable,
+}
+
+/// An error: status, how long it stays one, and one line of what was wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) cache: Cache,
+    pub(super) text: &'static str,
+}
+
+impl Refusal {
+    /// An error that a cache must not give to others.
+    pub(super) const fn new(status: StatusCode, text: &'static str) -> Self {
+        let cache = Cache::Never;
+        Self {
+            status,
+            cache,
+            text,
+        }
+    }
+
+    /// An error that everybody who asks within the same second may be told. Not for what is not there *yet*: whoever asked too early
+    /// could keep it from those who come in time.
+    pub(super) const fn brief(status: StatusCode, text: &'static str) -> Self {
+        let cache = Cache::Shared(1);
+        Self {
+            status,
+            cache,
+            text,
+        }
+    }
 }
 
 /// Makes responses to one request.
@@ -51,7 +86,7 @@ impl<'a> Responder<'a> {
         response
     }
 
-    /// 200 with a body whose length is not known: chunked.
+    /// 200 with a body whose length is not known: chunked, and passed on as it comes by an nginx that stands in front.
     pub(super) fn stream(
         &self,
         content_type: &'static str,
@@ -59,6 +94,10 @@ impl<'a> Responder<'a> {
         body: impl FnOnce() -> ResponseBody,
     ) -> Response<ResponseBody> {
         let mut response = self.response(StatusCode::OK, content_type, cache);
+        response.headers_mut().insert(
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        );
         if !self.head {
             *response.body_mut() = body();
         }
@@ -110,23 +149,30 @@ impl<'a> Responder<'a> {
         response
     }
 
-    /// An error with one line of text.
+    /// An error with one line of text, for this client only.
     pub(super) fn error(&self, status: StatusCode, text: &'static str) -> Response<ResponseBody> {
-        self.sized(
-            status,
+        self.refusal(Refusal::new(status, text))
+    }
+
+    /// An error with one line of text; a 503 also has a time to come back.
+    pub(super) fn refusal(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let mut response = self.sized(
+            refusal.status,
             "text/plain; charset=utf-8",
-            Cache::Never,
-            vec![Bytes::from(format!("{text}\n"))],
-        )
+            refusal.cache,
+            vec![Bytes::from(format!("{}\n", refusal.text))],
+        );
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 
     /// 503 with a time to come back.
     pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
-        let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, text);
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        response
+        self.refusal(Refusal::brief(StatusCode::SERVICE_UNAVAILABLE, text))
     }
 
     /// 405 with what is allowed.
@@ -196,17 +242,14 @@ impl<'a> Responder<'a> {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static(cache.directives()),
-        );
+        headers.insert(header::CACHE_CONTROL, cache.directives());
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             self.cors_origin.clone(),
         );
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("Content-Length, Content-Range, Date, Retry-After"),
+            HeaderValue::from_static("Age, Content-Length, Content-Range, Date, Retry-After"),
         );
         headers.insert(
             HeaderName::from_static("timing-allow-origin"),
@@ -224,12 +267,18 @@ impl<'a> Responder<'a> {
 }
 
 impl Cache {
-    fn directives(self) -> &'static str {
-        match self {
-            Self::Never => "no-store",
+    fn directives(self) -> HeaderValue {
+        let text = match self {
+            Self::Never => return HeaderValue::from_static("no-store"),
             // Longer than any ring keeps it; a live segment is of no use after that.
-            Self::Immutable => "public, max-age=600, immutable",
-        }
+            Self::Immutable => return HeaderValue::from_static("public, max-age=600, immutable"),
+            // The last directive keeps caches from giving out what is stale while they fetch anew, as Varnish does for ten seconds.
+            Self::Shared(seconds) => {
+                format!("max-age=0, s-maxage={seconds}, stale-while-revalidate=0")
+            }
+            Self::Kept(seconds) => format!("public, max-age={seconds}, stale-while-revalidate=0"),
+        };
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-store"))
     }
 }
 

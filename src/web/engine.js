@@ -16,7 +16,8 @@
   /** With no new picture for this long, start over. */
   const FROZEN_MS = 6000;
 
-  const PLAYLISTS = { lhls: "playlist.m3u8", ll: "ll.m3u8", native: "playlist.m3u8" };
+  /** Scripts are led to segments that are sent whole, unless they say that they read along. */
+  const PLAYLISTS = { lhls: "playlist.m3u8?stream", ll: "ll.m3u8", native: "playlist.m3u8" };
 
   /** What both ways of hls.js have in common. */
   const COMMON = {
@@ -87,7 +88,9 @@
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
         if (run !== this.run) return false;
         try {
-          const multivariant = await this.text(`${this.playlist()}?wait=${WAIT_S}`);
+          const waiting = new URL(this.playlist());
+          waiting.searchParams.set("wait", WAIT_S);
+          const multivariant = await this.text(waiting.href);
           const first = multivariant.split("\n").find((line) => line && !line.startsWith("#"));
           const media = await this.text(new URL(first, this.playlist()).href);
           if (!media.includes("#EXT-X-ENDLIST")) return true;
@@ -151,7 +154,7 @@
         this.pilot.enabled = false;
         video.playbackRate = 1;
       });
-      hls.loadSource(this.playlist());
+      hls.loadSource(streaming && !hls.config.progressive ? new URL(PLAYLISTS.native, this.base).href : this.playlist());
       hls.attachMedia(video);
     }
 
@@ -234,15 +237,12 @@
   }
 
   /**
-   * hls.js collects 128 KiB before it hands anything on, which is most of a second; this hands on what comes when it comes. The server
-   * holds a growing segment back from scripts, which mostly can do nothing with a part of it, unless they ask for a stream.
+   * hls.js collects 128 KiB before it hands anything on, which is most of a second; this hands on what comes when it comes.
    */
   function streamingLoader(Base) {
     return class extends Base {
       load(context, config, callbacks) {
-        const url = new URL(context.url, location.href);
-        url.searchParams.set("stream", "1");
-        super.load({ ...context, url: url.href }, { ...config, highWaterMark: 0 }, callbacks);
+        super.load(context, { ...config, highWaterMark: 0 }, callbacks);
       }
     };
   }

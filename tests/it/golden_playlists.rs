@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use lhls::codec::{aac, h264};
 use lhls::hls::Now;
+use lhls::hls::names::{Early, Listed};
 use lhls::hls::output::Output;
 use lhls::hls::packager::Packager;
 use lhls::hls::playlist::Rendered;
-use lhls::hls::session::{Listed, Reach, Session};
+use lhls::hls::session::Session;
 use lhls::media::{AccessUnit, AudioConfig, Payload, Track, VideoConfig};
 use lhls::time::Ticks;
 
@@ -23,8 +24,11 @@ use crate::common::server;
 fn early_announcing() {
     let mut studio = Studio::new(&[], true);
     studio.record(30, 130);
-    compare("early", studio.session().media(Reach::Usual).as_ref());
-    compare("multivariant", &studio.output.multivariant().unwrap().early);
+    compare("early", studio.session().media(Early::Usual).as_ref());
+    compare(
+        "multivariant",
+        &studio.output.multivariant().unwrap().early[0],
+    );
 }
 
 #[test]
@@ -33,7 +37,7 @@ fn early_announcing_of_half_seconds() {
     studio.record(15, 130);
     compare(
         "early-half-second",
-        studio.session().media(Reach::Usual).as_ref(),
+        studio.session().media(Early::Usual).as_ref(),
     );
 }
 
@@ -43,7 +47,7 @@ fn early_announcing_of_two_seconds() {
     studio.record(60, 250);
     compare(
         "early-two-seconds",
-        studio.session().media(Reach::Usual).as_ref(),
+        studio.session().media(Early::Usual).as_ref(),
     );
 }
 
@@ -51,10 +55,10 @@ fn early_announcing_of_two_seconds() {
 fn sound_only() {
     let mut studio = Studio::new(&[], false);
     studio.record(1, 130);
-    compare("sound-only", studio.session().media(Reach::Usual).as_ref());
+    compare("sound-only", studio.session().media(Early::Usual).as_ref());
     compare(
         "sound-only-multivariant",
-        &studio.output.multivariant().unwrap().early,
+        &studio.output.multivariant().unwrap().early[0],
     );
 }
 
@@ -64,7 +68,7 @@ fn ended() {
     studio.record(30, 130);
     let session = studio.session();
     studio.packager.end(studio.now());
-    compare("ended", session.media(Reach::Usual).as_ref());
+    compare("ended", session.media(Early::Usual).as_ref());
 }
 
 #[test]
@@ -81,7 +85,10 @@ fn low_latency() {
     let low_latency = studio.session().low_latency(0, Listed::Complete);
     compare("low-latency", low_latency.unwrap().as_ref());
     let forms = studio.output.multivariant().unwrap();
-    compare("low-latency-multivariant", forms.low_latency(None).unwrap());
+    compare(
+        "low-latency-multivariant",
+        forms.low_latency(None, Listed::Complete).unwrap(),
+    );
 }
 
 fn compare(name: &str, rendered: &Rendered) {

@@ -244,19 +244,27 @@ async fn prefetch_marks_what_is_not_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_gets_a_segment_whole_and_others_get_it_as_it_grows() {
     let (server, mut publisher, path) = live("live/hold", 2200, "playlist.m3u8").await;
-    let list = playlist::fetch(&server, &path).await;
-    let growing = playlist::sibling(&path, &list.entries[2].uri);
-    let mut script = Viewer::connect(server.http).await;
-    script
-        .ask("GET", &growing, &["Sec-Fetch-Dest: empty"])
-        .await;
-    let held = tokio::spawn(async move { script.response().await });
-    for (path, header) in [
-        (growing.clone(), "Sec-Fetch-Dest: video"),
-        (format!("{growing}?stream"), "Sec-Fetch-Dest: empty"),
-    ] {
+    let script = ["Sec-Fetch-Dest: empty"];
+    let growing_of = async |query: &str, headers: &[&str]| {
+        let master = format!("/live/hold/playlist.m3u8{query}");
+        let master = viewer::request(server.http, "GET", &master, headers).await;
+        let text = master.text();
+        let media = text.lines().rfind(|line| !line.starts_with('#')).unwrap();
+        let media = playlist::sibling(&path, media);
+        let list = playlist::fetch(&server, &media).await;
+        playlist::sibling(&path, &list.entries[2].uri)
+    };
+    let whole = growing_of("", &script).await;
+    assert_eq!(whole, growing_of("?hold", &[]).await);
+    let growing = growing_of("", &["Sec-Fetch-Dest: video"]).await;
+    assert_eq!(growing, growing_of("?stream", &script).await);
+    // The name decides, not the header: so caches cannot mix them.
+    let mut waiting = Viewer::connect(server.http).await;
+    waiting.ask("GET", &whole, &[]).await;
+    let held = tokio::spawn(async move { waiting.response().await });
+    for path in [growing.clone(), format!("{whole}?stream")] {
         let mut other = Viewer::connect(server.http).await;
-        other.ask("GET", &path, &[header]).await;
+        other.ask("GET", &path, &script).await;
         let head = other.head().await;
         assert_eq!(head.header("transfer-encoding"), Some("chunked"), "{path}");
     }

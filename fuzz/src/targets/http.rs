@@ -51,7 +51,7 @@ impl Server {
         let growing = growing
             .take(1000)
             .find(|&number| {
-                let segment = session.segment(number, lhls::hls::session::Reach::Usual);
+                let segment = session.segment(number);
                 segment.is_some_and(|segment| segment.ended().is_none())
             })
             .expect("a segment that grows");

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lhls::hls::names::{Early, Listed};
 use lhls::hls::segment::{Segment, State};
-use lhls::hls::session::{Listed, Reach, Session};
+use lhls::hls::session::Session;
 use lhls::stream::registry::Registry;
 
 use super::publisher::{Connection, RETAIN_BYTES, moment, registry};
@@ -307,7 +308,7 @@ impl Watch {
     }
 
     fn look_at(&mut self, session: &Arc<Session>) {
-        let playlist = session.media(Reach::Usual);
+        let playlist = session.media(Early::Usual);
         let seen = self
             .sessions
             .entry(session.id().to_owned())
@@ -326,9 +327,7 @@ impl Watch {
             .last()
             .map_or(playlist.media_sequence, |last| last.sequence() + 1);
         for sequence in first..=playlist.last_sequence().unwrap_or(0) {
-            let segment = session
-                .segment(sequence, Reach::Usual)
-                .expect("listed, so it is there");
+            let segment = session.segment(sequence).expect("listed, so it is there");
             seen.segments.push(segment);
         }
         seen.history.push(playlist);

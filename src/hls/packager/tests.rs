@@ -2,8 +2,9 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::codec::{aac, h264};
+use crate::hls::names::Early;
 use crate::hls::segment::State;
-use crate::hls::session::{Directive, Listed, PartState, Reach, Session};
+use crate::hls::session::{Directive, PartState, Session};
 use crate::media::Payload;
 
 mod limits;
@@ -102,7 +103,7 @@ impl Feed {
                 .sessions()
                 .last()
                 .expect("a session")
-                .media(Reach::Usual),
+                .media(Early::Usual),
         )
     }
 
@@ -123,7 +124,7 @@ impl Feed {
                 .output
                 .multivariant()
                 .expect("a multivariant playlist")
-                .early,
+                .early[0],
         )
     }
 }
@@ -242,7 +243,7 @@ fn a_broken_promise_gets_a_second_session_and_keeps_the_first() {
     let first = feed.sessions().remove(0);
     for _ in 0..4 {
         feed.pictures(90, 90);
-        let playlist = text(&first.media(Reach::Usual));
+        let playlist = text(&first.media(Early::Usual));
         assert_eq!(values(&playlist, "#EXT-X-TARGETDURATION:"), ["1"]);
         assert!(
             extinf(&playlist).iter().all(|&seconds| seconds < 1.5),
@@ -260,7 +261,7 @@ fn a_broken_promise_gets_a_second_session_and_keeps_the_first() {
     // Nobody asks for the first any more.
     feed.pictures(32 * 30, 90);
     assert_eq!(feed.sessions().len(), 1);
-    assert!(text(&first.media(Reach::Usual)).ends_with("#EXT-X-ENDLIST\n"));
+    assert!(text(&first.media(Early::Usual)).ends_with("#EXT-X-ENDLIST\n"));
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn parts_are_the_segment() {
                         pieces.entry(segment.sequence()).or_default().push(range);
                     }
                     PartState::Announced => break,
-                    PartState::Unknown => panic!("part {number} is missing"),
+                    PartState::ToCome | PartState::Unknown => panic!("part {number} is missing"),
                 }
             }
             let growing = *pieces.keys().last().expect("segments");
@@ -290,7 +291,7 @@ fn parts_are_the_segment() {
                     "{ranges:?}"
                 );
                 let end = ranges.last().expect("parts").end;
-                let segment = session.segment(sequence, Reach::Usual).expect("kept");
+                let segment = session.segment(sequence).expect("kept");
                 assert!(
                     sequence == growing || end == segment.piece_count(),
                     "group {group}, part {part}: {sequence}"
@@ -455,7 +456,7 @@ fn the_end_finishes_and_withdraws() {
     let session = feed.sessions().remove(0);
     let now = feed.now();
     feed.packager.end(now);
-    let playlist = text(&session.media(Reach::Usual));
+    let playlist = text(&session.media(Early::Usual));
     assert!(playlist.ends_with("#EXT-X-ENDLIST\n"));
     let durations = extinf(&playlist);
     assert_eq!(durations.len(), 3);
@@ -523,7 +524,7 @@ fn a_publisher_that_comes_back_continues() {
         .parse()
         .expect("a number");
     // Two finished, one growing.
-    let announced = session.segment(first + 3, Reach::Usual).expect("announced");
+    let announced = session.segment(first + 3).expect("announced");
     feed.reconnect(Duration::from_secs(5), 640);
     let waiting = feed.early();
     assert!(!waiting.contains("ENDLIST"));
@@ -587,7 +588,7 @@ fn a_publisher_that_comes_back_changed_starts_behind_what_was_announced() {
         .rsplit_once('-')
         .expect("a name");
     assert_eq!(feed.sessions()[0].id(), id);
-    let segment = feed.sessions()[0].segment(sequence.parse().expect("a number"), Reach::Usual);
+    let segment = feed.sessions()[0].segment(sequence.parse().expect("a number"));
     assert_eq!(
         segment.map(|segment| segment.state()),
         Some(State::Finished),

@@ -6,7 +6,12 @@ use super::viewer;
 
 /// Where the multivariant playlist of a stream leads to.
 pub(crate) async fn media_path(server: &TestServer, name: &str) -> String {
-    let response = viewer::get(server.http, &format!("/{name}/playlist.m3u8")).await;
+    media_path_of(server, name, "playlist.m3u8").await
+}
+
+/// Where this multivariant playlist of a stream leads to.
+pub(crate) async fn media_path_of(server: &TestServer, name: &str, file: &str) -> String {
+    let response = viewer::get(server.http, &format!("/{name}/{file}")).await;
     let text = response.text();
     assert_eq!(response.status(), 200, "{text}");
     let (rest, _) = m3u8_rs::parse_master_playlist(text.as_bytes()).unwrap();
