@@ -76,6 +76,9 @@ pub struct Packager {
     last_audio: Option<Ticks>,
     /// Decoding time of the latest access unit of any track.
     last_unit: Option<Ticks>,
+    /// Decoding times of the latest access unit of each track.
+    last_of_video: Option<Ticks>,
+    last_of_audio: Option<Ticks>,
     /// All pauses of this run, which its times are put back by.
     pauses: Ticks,
     /// The media's wall-clock time is to be set anew.
@@ -115,6 +118,8 @@ impl Packager {
             resuming: false,
             last_audio: None,
             last_unit: None,
+            last_of_video: None,
+            last_of_audio: None,
             pauses: Ticks::ZERO,
             clock_jumped: false,
             audio: Vec::new(),
@@ -282,6 +287,21 @@ impl Packager {
                 debug!(seconds = pause.as_seconds_f64(), "the publisher has paused");
             }
         }
+        // What seemed a pause was one track ahead of the other, which comes now: its times may not go back.
+        let own = match unit.track {
+            Track::Video => &mut self.last_of_video,
+            Track::Audio => &mut self.last_of_audio,
+        };
+        if let Some(back) = own.map(|last| last - unit.dts)
+            && back >= Ticks::ZERO
+            && self.pauses > Ticks::ZERO
+        {
+            let back = back + Ticks::new(1);
+            self.pauses -= back;
+            unit.dts += back;
+            unit.pts += back;
+        }
+        *own = Some(unit.dts);
         self.last_unit = Some(self.last_unit.map_or(unit.dts, |last| last.max(unit.dts)));
         unit
     }
