@@ -243,6 +243,7 @@ fn http(signal: &Signal) {
     let settings = Settings {
         cors_origin: HeaderValue::from_static("*"),
         max_connections: VIEWERS as usize,
+        admin: lhls::http::admin::Settings::default(),
     };
     let service = Arc::new(Service::new(registry, Arc::new(Metrics::new()), settings));
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
@@ -335,7 +336,7 @@ fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let service = Arc::clone(service);
     runtime.spawn(async move {
-        let connection = service.connect();
+        let connection = service.connect(([127, 0, 0, 1], 1).into());
         let io = MeteredIo::new(
             far,
             Arc::new(Meter::new(Arc::new(Metrics::new()))),

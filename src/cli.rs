@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::secret::Secret;
 #[cfg(feature = "demo")]
 use crate::config::units::Size;
 use crate::config::units::{ByteSize, Span};
@@ -207,6 +208,21 @@ pub struct ServeArgs {
         default_value = "*"
     )]
     pub cors_origin: String,
+
+    /// Where operators connect: /status, /api/v1 and /metrics are then served here only, and no longer to whoever reaches the viewers'
+    /// port. From a loopback address, as in 127.0.0.1:9095, they may also send publishers and viewers away without a token.
+    #[arg(long, env = "LHLS_ADMIN_LISTEN", value_name = "ADDR:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// What operators have to show for /status, /api/v1 and /metrics: as `Authorization: Bearer TOKEN`, or as a password with any user
+    /// name. At least 16 characters; better in the environment, since others on this machine can see a command line.
+    #[arg(
+        long,
+        env = "LHLS_ADMIN_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub admin_token: Option<Secret>,
 
     /// How long the server may take to end after Ctrl-C or SIGTERM; what is not finished by then is cut off [0s to 5m].
     #[arg(

@@ -45,6 +45,8 @@
 //! | what is answered on which path? | [`mod@http`] |
 //! | how does it start and end? | [`server`] |
 //! | what is counted? | [`metrics`] |
+//! | how is a stream doing, and what is wrong with it? | [`stream::health`], [`stream::warnings`] |
+//! | what may operators see and do? | [`http::admin`] |
 //! | how is latency measured without a browser? | [`viewer`] |
 //!
 //! The decisions behind it and their reasons are in `docs/design.md`.

@@ -85,6 +85,8 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
                 "publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8"
             );
             info!("{text}");
+            let admin = server.admin_address().and_then(Result::ok).unwrap_or(http);
+            info!("status page: http://{admin}/status");
             systemd.ready(&text);
         }
         let told = tokio::spawn(systemd.keep_alive(shutdown.clone()));

@@ -1,19 +1,30 @@
 //! Every counter, gauge and histogram, declared in one place.
 //!
 //! The registry is a value, not a global; handles are atomics that the hot path touches directly. Names follow the Prometheus
-//! conventions. Labels have few values each, and never a stream key.
+//! conventions: base units, `_total` for what only grows. Labels have few values each, and never a stream key; the one label that
+//! comes from publishers is a stream's public name, on [`streams`] alone, which bounds how many there are.
+//!
+//! To add a metric, add a field and its line in [`Metrics::new`], then run the tests: they tell what the list in
+//! `docs/operations.md` lacks.
+
+pub mod process;
+pub mod streams;
+mod text;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry};
+
+use self::streams::Figures;
+use self::text::Text;
 
 /// Labels of an HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
-    /// What was asked for: `multivariant`, `media`, `media_low_latency`, `segment`, `part`, `other`.
+    /// What was asked for: `multivariant`, `media`, `media_low_latency`, `segment`, `part`, `page`, `admin`, `other`.
     pub kind: &'static str,
     /// Status code of the answer.
     pub status: u16,
@@ -26,25 +37,46 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// A version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: &'static str,
+}
+
+/// What the list of metrics says of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// Its name in the text, prefix and `_total` included.
+    pub name: &'static str,
+    /// Names of its labels, separated by commas; empty for none.
+    pub labels: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+/// Histograms by request, all with the same buckets.
+type Durations = Family<Request, Histogram, fn() -> Histogram>;
+
 /// Handles to everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    described: Vec<Description>,
     /// Connections that are publishing.
     pub publishers: Gauge,
-    /// Publishes that were accepted.
+    /// Publishes accepted.
     pub publishes: Counter,
     /// Publishes that continued a stream after an outage.
     pub reconnects: Counter,
     /// Publishes that replaced another publisher.
     pub takeovers: Counter,
-    /// RTMP connections that ended in an error or a refusal, by reason.
+    /// RTMP connections refused or broken off, by reason.
     pub rtmp_rejects: Family<Reason, Counter>,
     /// Open RTMP connections.
     pub rtmp_connections: Gauge,
     /// Bytes read from publishers.
     pub rtmp_bytes: Counter,
-    /// Audio and video tags that were malformed and left out.
+    /// Malformed audio and video tags left out.
     pub tags_dropped: Counter,
     /// Access units that could not be carried or came before a stream could start.
     pub units_dropped: Counter,
@@ -54,6 +86,8 @@ pub struct Metrics {
     pub pieces: Counter,
     /// Bytes put into rings.
     pub piece_bytes: Counter,
+    /// Base parts closed, for LL-HLS.
+    pub parts: Counter,
     /// Streams in the table, those included that have just ended.
     pub streams: Gauge,
     /// Connections that are playing.
@@ -62,12 +96,16 @@ pub struct Metrics {
     pub ring_bytes: Gauge,
     /// Open HTTP connections.
     pub http_connections: Gauge,
-    /// HTTP requests answered.
+    /// HTTP requests answered, by what was asked for and by status.
     pub http_requests: Family<Request, Counter>,
+    /// From an HTTP request's head to its answer's head; playlists that are waited for take long on purpose.
+    pub http_durations: Durations,
     /// Bytes written to viewers.
     pub http_bytes: Counter,
-    /// From a piece's arrival in the ring to its first byte's acceptance by a viewer's socket.
+    /// From a piece's arrival in the ring to its first byte's acceptance by a waiting viewer's socket.
     pub delivery_latency: Histogram,
+    /// Connections closed and streams ended by the API.
+    pub kicks: Counter,
     /// Limits that were hit, by limit.
     pub limits: Family<Reason, Counter>,
     /// Tasks that panicked; each is a bug.
@@ -79,149 +117,85 @@ pub struct Metrics {
 impl Metrics {
     /// Everything at zero.
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("lhls"),
-            publishers: Gauge::default(),
-            publishes: Counter::default(),
-            reconnects: Counter::default(),
-            takeovers: Counter::default(),
-            rtmp_rejects: Family::default(),
-            rtmp_connections: Gauge::default(),
-            rtmp_bytes: Counter::default(),
-            tags_dropped: Counter::default(),
-            units_dropped: Counter::default(),
-            timestamp_repairs: Family::default(),
-            pieces: Counter::default(),
-            piece_bytes: Counter::default(),
-            streams: Gauge::default(),
-            viewers: Gauge::default(),
-            ring_bytes: Gauge::default(),
-            http_connections: Gauge::default(),
-            http_requests: Family::default(),
-            http_bytes: Counter::default(),
-            delivery_latency: Histogram::new(DELIVERY_BUCKETS),
-            limits: Family::default(),
-            panics: Counter::default(),
-            tasks: Gauge::default(),
+        process::started();
+        let mut list = List::default();
+        list.add(
+            "lhls_build_info",
+            "version",
+            "1, with the server's version",
+            Family::<Version, Gauge>::default(),
+        )
+        .get_or_create(&Version {
+            version: env!("CARGO_PKG_VERSION"),
+        })
+        .set(1);
+        let metrics = Self {
+            publishers: list.add("lhls_publishers", "", "Connections that are publishing", Gauge::default()),
+            publishes: list.add("lhls_publishes_total", "", "Publishes accepted", Counter::default()),
+            reconnects: list.add("lhls_reconnects_total", "", "Publishes that continued a stream after an outage", Counter::default()),
+            takeovers: list.add("lhls_takeovers_total", "", "Publishes that replaced another publisher", Counter::default()),
+            rtmp_rejects: list.add("lhls_rtmp_rejects_total", "reason", "RTMP connections refused or broken off, by reason", Family::default()),
+            rtmp_connections: list.add("lhls_rtmp_connections", "", "Open RTMP connections", Gauge::default()),
+            rtmp_bytes: list.add("lhls_rtmp_received_bytes_total", "", "Bytes read from publishers", Counter::default()),
+            tags_dropped: list.add("lhls_tags_dropped_total", "", "Malformed audio and video tags left out", Counter::default()),
+            units_dropped: list.add("lhls_access_units_dropped_total", "", "Access units that could not be carried or came before a stream could start", Counter::default()),
+            timestamp_repairs: list.add("lhls_timestamp_repairs_total", "reason", "Repairs of publishers' times, by kind", Family::default()),
+            pieces: list.add("lhls_pieces_total", "", "Pieces put into rings", Counter::default()),
+            piece_bytes: list.add("lhls_pieces_bytes_total", "", "Bytes put into rings", Counter::default()),
+            parts: list.add("lhls_parts_total", "", "Base parts closed, for LL-HLS", Counter::default()),
+            streams: list.add("lhls_streams", "", "Streams in the table, those included that have just ended", Gauge::default()),
+            viewers: list.add("lhls_viewers", "", "Connections that are playing", Gauge::default()),
+            ring_bytes: list.add("lhls_ring_bytes", "", "Bytes held by rings", Gauge::default()),
+            http_connections: list.add("lhls_http_connections", "", "Open HTTP connections", Gauge::default()),
+            http_requests: list.add("lhls_http_requests_total", "kind,status", "HTTP requests answered, by what was asked for and by status", Family::default()),
+            http_durations: list.add("lhls_http_request_duration_seconds", "kind,status", "From an HTTP request's head to its answer's head; playlists that are waited for take long on purpose", Durations::new_with_constructor(request_times)),
+            http_bytes: list.add("lhls_http_sent_bytes_total", "", "Bytes written to viewers", Counter::default()),
+            delivery_latency: list.add("lhls_delivery_latency_seconds", "", "From a piece's arrival in the ring to its first byte's acceptance by a waiting viewer's socket", delivery_times()),
+            kicks: list.add("lhls_kicks_total", "", "Connections closed and streams ended by the API", Counter::default()),
+            limits: list.add("lhls_limits_hit_total", "reason", "Limits that were hit, by limit", Family::default()),
+            panics: list.add("lhls_panics_total", "", "Tasks that panicked; each is a bug", Counter::default()),
+            tasks: list.add("lhls_tasks", "", "Tasks that have not ended: one or two a connection, and a few of the server's own", Gauge::default()),
+            described: Vec::new(),
+            registry: Registry::default(),
         };
-        metrics.register();
-        metrics
+        // A series that first appears with its first event would hide that event from `rate()`.
+        for reason in LIMITS {
+            drop(metrics.limits.get_or_create(&Reason { reason }));
+        }
+        for reason in REPAIRS {
+            drop(metrics.timestamp_repairs.get_or_create(&Reason { reason }));
+        }
+        for reason in REJECTS {
+            drop(metrics.rtmp_rejects.get_or_create(&Reason { reason }));
+        }
+        let List {
+            registry,
+            described,
+        } = list;
+        Self {
+            registry,
+            described,
+            ..metrics
+        }
     }
 
-    /// The text that Prometheus scrapes (OpenMetrics 1.0).
-    pub fn encode(&self) -> String {
-        let mut text = String::new();
-        // Writing into a string fails only when a metric's own encoder does, which ours do not.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+    /// The text that Prometheus scrapes, with what is known of single streams.
+    pub fn encode(&self, figures: &[Figures]) -> String {
+        let mut text = Text::of(&self.registry);
+        streams::write(figures, &mut text);
+        process::write(&mut text);
+        text.finish()
+    }
+
+    /// Every metric there is, for the documentation.
+    pub fn described(&self) -> impl Iterator<Item = Description> {
+        let own = self.described.iter().copied();
+        own.chain(streams::DESCRIBED).chain(process::DESCRIBED)
     }
 
     /// Counts a limit that was hit.
     pub fn limit(&self, reason: &'static str) {
         self.limits.get_or_create(&Reason { reason }).inc();
-    }
-
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "publishers",
-            "Connections that are publishing",
-            self.publishers.clone(),
-        );
-        registry.register("publishes", "Publishes accepted", self.publishes.clone());
-        registry.register(
-            "reconnects",
-            "Publishes that continued a stream",
-            self.reconnects.clone(),
-        );
-        registry.register(
-            "takeovers",
-            "Publishes that replaced another publisher",
-            self.takeovers.clone(),
-        );
-        registry.register(
-            "rtmp_rejects",
-            "RTMP connections refused or broken off",
-            self.rtmp_rejects.clone(),
-        );
-        registry.register(
-            "rtmp_connections",
-            "Open RTMP connections",
-            self.rtmp_connections.clone(),
-        );
-        registry.register_with_unit(
-            "rtmp_received",
-            "Read from publishers",
-            Unit::Bytes,
-            self.rtmp_bytes.clone(),
-        );
-        registry.register(
-            "tags_dropped",
-            "Malformed audio and video tags left out",
-            self.tags_dropped.clone(),
-        );
-        registry.register(
-            "access_units_dropped",
-            "Access units not carried",
-            self.units_dropped.clone(),
-        );
-        registry.register(
-            "timestamp_repairs",
-            "Repairs of publishers' times",
-            self.timestamp_repairs.clone(),
-        );
-        registry.register("pieces", "Pieces put into rings", self.pieces.clone());
-        registry.register_with_unit(
-            "pieces",
-            "Put into rings",
-            Unit::Bytes,
-            self.piece_bytes.clone(),
-        );
-        registry.register(
-            "streams",
-            "Streams, those included that have just ended",
-            self.streams.clone(),
-        );
-        registry.register(
-            "viewers",
-            "Connections that are playing",
-            self.viewers.clone(),
-        );
-        registry.register_with_unit(
-            "ring",
-            "Held by rings",
-            Unit::Bytes,
-            self.ring_bytes.clone(),
-        );
-        registry.register(
-            "http_connections",
-            "Open HTTP connections",
-            self.http_connections.clone(),
-        );
-        registry.register(
-            "http_requests",
-            "HTTP requests answered",
-            self.http_requests.clone(),
-        );
-        registry.register_with_unit(
-            "http_sent",
-            "Written to viewers",
-            Unit::Bytes,
-            self.http_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "delivery_latency",
-            "From a piece's arrival in the ring to its first byte's acceptance by a viewer's socket",
-            Unit::Seconds,
-            self.delivery_latency.clone(),
-        );
-        registry.register("limits_hit", "Limits hit, by limit", self.limits.clone());
-        registry.register("panics", "Tasks that panicked", self.panics.clone());
-        registry.register(
-            "tasks",
-            "Tasks that have not ended: one or two a connection, and a few of the server's own",
-            self.tasks.clone(),
-        );
     }
 }
 
@@ -231,11 +205,76 @@ impl Default for Metrics {
     }
 }
 
-/// Content type of [`Metrics::encode`]'s text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A registry, and what was put into it.
+#[derive(Default)]
+struct List {
+    registry: Registry,
+    described: Vec<Description>,
+}
 
+impl List {
+    fn add<M: Metric + Clone>(
+        &mut self,
+        name: &'static str,
+        labels: &'static str,
+        help: &'static str,
+        metric: M,
+    ) -> M {
+        // The encoder adds the suffix to what only grows, and a full stop to the help.
+        let stem = name.strip_suffix("_total").unwrap_or(name);
+        self.registry.register(stem, help, metric.clone());
+        self.described.push(Description { name, labels, help });
+        metric
+    }
+}
+
+fn delivery_times() -> Histogram {
+    Histogram::new(DELIVERY_BUCKETS)
+}
+
+fn request_times() -> Histogram {
+    Histogram::new(REQUEST_BUCKETS)
+}
+
+/// Content type of [`Metrics::encode`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Limits that can be hit.
+const LIMITS: [&str; 9] = [
+    "admin_token",
+    "header_size",
+    "header_time",
+    "http_connections",
+    "idle_connection",
+    "rtmp_connections",
+    "viewer_behind",
+    "viewer_slow",
+    "viewer_stalled",
+];
+/// Why RTMP connections are refused or broken off.
+const REJECTS: [&str; 6] = [
+    "broken",
+    "closed_early",
+    "protocol",
+    "refused",
+    "silent",
+    "too_slow",
+];
+/// Kinds of repairs: [`crate::time::Repairs`].
+const REPAIRS: [&str; 7] = [
+    "audio_gap",
+    "jump_ahead",
+    "jump_back",
+    "negative_composition",
+    "not_rising",
+    "skew",
+    "stalled",
+];
 /// Seconds. A waiting viewer on loopback is served in tens of microseconds; a second is as good as lost.
 const DELIVERY_BUCKETS: [f64; 14] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0,
 ];
+/// Seconds. What is there is answered at once; a blocking reload waits for a part or a segment, a held segment up to six seconds, a
+/// stream that is not there yet up to 25.
+const REQUEST_BUCKETS: [f64; 10] = [0.000_5, 0.002, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];

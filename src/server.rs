@@ -40,6 +40,7 @@ pub struct Server {
     config: Config,
     rtmp: TcpListener,
     http: TcpListener,
+    admin: Option<TcpListener>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
 }
@@ -53,11 +54,16 @@ impl Server {
         fit_connections(&mut config, net::raise_file_limit());
         let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
         let http = listen(config.http_listen, "http-listen")?;
+        let admin = config
+            .admin_listen
+            .map(|address| listen(address, "admin-listen"))
+            .transpose()?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
         Ok(Self {
             config,
             rtmp,
             http,
+            admin,
             registry,
             metrics: Arc::new(Metrics::new()),
         })
@@ -71,6 +77,11 @@ impl Server {
     /// Where viewers connect.
     pub fn http_address(&self) -> io::Result<SocketAddr> {
         self.http.local_addr()
+    }
+
+    /// Where operators connect, if not where viewers do.
+    pub fn admin_address(&self) -> Option<io::Result<SocketAddr>> {
+        self.admin.as_ref().map(TcpListener::local_addr)
     }
 
     /// The streams.
@@ -89,6 +100,7 @@ impl Server {
             config,
             rtmp,
             http,
+            admin,
             registry,
             metrics,
         } = self;
@@ -102,12 +114,33 @@ impl Server {
             metrics: Arc::clone(&metrics),
             settings,
         };
-        let service = http::Service::new(Arc::clone(&registry), metrics, config.http);
+        let about = http::admin::About {
+            rtmp_port: rtmp.local_addr().unwrap_or(config.rtmp_listen).port(),
+            http_port,
+            shutdown: shutdown.clone(),
+        };
+        let service = |settings| {
+            http::Service::new(Arc::clone(&registry), Arc::clone(&metrics), settings)
+                .with(about.clone())
+        };
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
         let viewers_shutdown = CancellationToken::new();
+        if let Some(admin) = admin {
+            // Places of their own: operators get in when viewers have taken all of theirs.
+            let settings = http::Settings {
+                max_connections: MAX_OPERATORS,
+                ..config.http.clone()
+            };
+            tokio::spawn(http::listener::serve(
+                admin,
+                Arc::new(service(settings).for_operators()),
+                TaskTracker::new(),
+                viewers_shutdown.clone(),
+            ));
+        }
         tokio::spawn(http::listener::serve(
             http,
-            Arc::new(service),
+            Arc::new(service(config.http.clone())),
             viewers.clone(),
             viewers_shutdown.clone(),
         ));
@@ -195,5 +228,7 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// Files that are no connection: the listening sockets, standard streams, what the runtime needs, and connections that are being turned away.
 const OTHER_FILES: usize = 256;
+/// Connections to the operators' own port: browsers make six, and scrapers one each.
+const MAX_OPERATORS: usize = 100;
 /// How long playlists are served after the end of all streams: players ask about once a second.
 const LAST_PLAYLISTS: Duration = Duration::from_secs(2);

@@ -124,6 +124,11 @@ impl Config {
         )
     }
 
+    /// How the pictures are sampled, read anew from the SPS.
+    pub fn sampling(&self) -> Option<Sampling> {
+        Sampling::parse(self.sps.first()?)
+    }
+
     /// Whether a decoder set up for `self` goes on with `other` without noticing more than new parameter sets: same
     /// profile, level and picture size. A change that is not the same format needs a discontinuity.
     pub fn same_format(&self, other: &Self) -> bool {
@@ -161,6 +166,57 @@ impl Config {
             Ok(()) => Self::from_parameter_sets(sets.sps, sets.pps, self.nal_length_size),
             Err(error) => Err(error),
         })
+    }
+}
+
+/// How pictures are sampled (ISO/IEC 14496-10, 6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampling {
+    /// `chroma_format_idc`: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format: u8,
+    /// Bits of a luma sample.
+    pub bit_depth: u8,
+}
+
+impl Sampling {
+    fn parse(sps: &[u8]) -> Option<Self> {
+        let payload = unescape(sps.get(1..)?);
+        let mut bits = BitReader::new(&payload[..]);
+        let profile = bits.read::<8, u8>("profile_idc").ok()?;
+        bits.read::<16, u16>("constraint flags, level_idc").ok()?;
+        bits.read_ue("seq_parameter_set_id").ok()?;
+        if !HIGH_PROFILES.contains(&profile) {
+            return Some(Self {
+                chroma_format: 1,
+                bit_depth: 8,
+            });
+        }
+        let chroma_format = bits.read_ue("chroma_format_idc").ok()?;
+        if chroma_format == 3 {
+            bits.read_bit("separate_colour_plane_flag").ok()?;
+        }
+        let above_eight = bits.read_ue("bit_depth_luma_minus8").ok()?;
+        Some(Self {
+            chroma_format: u8::try_from(chroma_format).ok().filter(|&idc| idc <= 3)?,
+            bit_depth: u8::try_from(above_eight).ok().filter(|&bits| bits <= 6)? + 8,
+        })
+    }
+
+    /// Whether every decoder takes it: 4:2:0 (or no colour) in 8 bits.
+    pub fn is_common(self) -> bool {
+        self.chroma_format <= 1 && self.bit_depth == 8
+    }
+}
+
+impl std::fmt::Display for Sampling {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let format = match self.chroma_format {
+            0 => "monochrome",
+            1 => "4:2:0",
+            2 => "4:2:2",
+            _ => "4:4:4",
+        };
+        write!(formatter, "{format} in {} bits", self.bit_depth)
     }
 }
 

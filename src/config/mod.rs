@@ -1,5 +1,6 @@
 //! What was typed, checked: every value in its range, every contradiction named.
 
+pub mod secret;
 pub mod units;
 
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub struct Config {
     pub rtmp: rtmp::listener::Settings,
     /// The HTTP side.
     pub http: http::Settings,
+    /// Where operators connect, if not to the port of the viewers.
+    pub admin_listen: Option<SocketAddr>,
     /// How long the end may take.
     pub shutdown_timeout: Duration,
     /// Worker threads, if not one for each processor.
@@ -82,6 +85,21 @@ impl Config {
             return Err(Error::Contradiction(format!(
                 "--rtmp-listen and --http-listen are both {}; give them different ports",
                 args.rtmp_listen
+            )));
+        }
+        if let Some(admin) = args.admin_listen.filter(|admin| admin.port() != 0)
+            && [args.rtmp_listen, args.http_listen].contains(&admin)
+        {
+            return Err(Error::Contradiction(format!(
+                "--admin-listen is {admin}, which is --http-listen or --rtmp-listen too; give it a port of its own"
+            )));
+        }
+        if let Some(token) = &args.admin_token
+            && !admin_token_is_good(token.reveal())
+        {
+            // Not repeated: it may be a good token with a slip.
+            return Err(Error::Contradiction(format!(
+                "--admin-token must be {LEAST_TOKEN} to 200 printable ASCII characters without spaces; `openssl rand -hex 16` makes one"
             )));
         }
         let cors_origin = HeaderValue::from_str(&args.cors_origin)
@@ -123,7 +141,12 @@ impl Config {
             http: http::Settings {
                 cors_origin,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
+                admin: http::admin::Settings {
+                    token: args.admin_token.clone(),
+                    elsewhere: args.admin_listen.is_some(),
+                },
             },
+            admin_listen: args.admin_listen,
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
             threads: args
                 .threads
@@ -166,6 +189,13 @@ pub fn span(
 fn size(option: &'static str, value: units::ByteSize, least: u64, most: u64) -> Result<u64, Error> {
     number(option, value, units::ByteSize(least), units::ByteSize(most)).map(|size| size.0)
 }
+
+fn admin_token_is_good(token: &str) -> bool {
+    (LEAST_TOKEN..=200).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Characters of a token. Tries are not limited, so it must be too long to be guessed: 64 bits, when they are hexadecimal digits.
+const LEAST_TOKEN: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -233,5 +263,23 @@ mod tests {
         ])
         .unwrap_err();
         assert!(error.to_string().contains("different ports"));
+        let error = config(&["--admin-listen", "0.0.0.0:9094"]).unwrap_err();
+        assert!(error.to_string().contains("a port of its own"));
+    }
+
+    #[test]
+    fn tokens_that_could_be_guessed_are_refused_and_not_repeated() {
+        for token in [
+            "",
+            "hunter2",
+            "with spaces in between",
+            "ümlaute-und-viel-mehr",
+        ] {
+            let error = config(&["--admin-token", token]).unwrap_err().to_string();
+            assert!(error.contains("16 to 200 printable"), "{error}");
+            assert!(token.is_empty() || !error.contains(token), "{error}");
+        }
+        let good = config(&["--admin-token", "0123456789abcdef"]).unwrap();
+        assert!(!format!("{good:?}").contains("0123456789abcdef"));
     }
 }

@@ -53,6 +53,8 @@ pub struct Stats {
     pub pieces: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Base parts closed.
+    pub parts: u64,
     /// Access units that could not be carried or came before anything could start.
     pub dropped: u64,
 }
@@ -135,6 +137,11 @@ impl Packager {
     /// What has gone out so far.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What a segment is meant to last.
+    pub fn segment_duration(&self) -> Duration {
+        self.settings.segment_duration
     }
 
     /// Whether pieces are going out.
@@ -445,6 +452,7 @@ impl Packager {
     /// Closes the base part that is being filled, if any: in front of an access unit at `next`, or because it is full.
     fn close_part(&mut self, next: Option<Ticks>) {
         let Some(part) = self.part.take() else { return };
+        self.stats.parts += 1;
         let picture = self
             .plan
             .map_or(self.pictures.interval, |plan| plan.picture);

@@ -97,6 +97,17 @@ pub struct Directive {
     pub part: Option<u64>,
 }
 
+/// The finished segments of a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Media sequence number of the first.
+    pub first: Option<u64>,
+    /// How many.
+    pub segments: usize,
+    /// How long they are together.
+    pub duration: Duration,
+}
+
 /// Where a part is.
 #[derive(Debug, Clone)]
 pub enum PartState {
@@ -373,6 +384,17 @@ impl Session {
     pub fn idle(&self, now: Instant) -> Duration {
         let last = self.opened + Duration::from_millis(self.last_request.load(Ordering::Relaxed));
         now.saturating_duration_since(last)
+    }
+
+    /// What of the past can be fetched.
+    pub fn kept(&self) -> Kept {
+        let window = self.read();
+        let finished = window.entries.iter().take(window.growing);
+        Kept {
+            first: window.entries.front().map(|entry| entry.segment.sequence()),
+            segments: window.growing,
+            duration: finished.map(|entry| entry.duration).sum(),
+        }
     }
 
     /// Bytes held by finished segments.

@@ -275,7 +275,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(LONGEST_LAG + Duration::from_secs(1));
         segment.end(long_ago.unwrap());
         assert!(matches!(poll(), Poll::Ready(Some(Err(FellBehind)))));
-        let limits = metrics.encode();
+        let limits = metrics.encode(&[]);
         assert!(limits.contains("lhls_limits_hit_total{reason=\"viewer_behind\"} 1\n"));
     }
 

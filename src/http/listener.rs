@@ -66,7 +66,7 @@ pub async fn serve(
         let idle = idle.enter();
         let open = Open::new(Arc::clone(metrics), peer, place);
         tasks.spawn(async move {
-            serve_connection(stream, service, idle, shutdown).await;
+            serve_connection(stream, peer, service, idle, shutdown).await;
             drop(open);
         });
     }
@@ -86,11 +86,12 @@ async fn find_place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemapho
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: SocketAddr,
     service: Arc<Service>,
     place: Arc<Place>,
     shutdown: CancellationToken,
 ) {
-    let connection = service.connect();
+    let connection = service.connect(peer);
     let io = TokioIo::new(MeteredIo::new(
         stream,
         Arc::clone(&connection.meter),

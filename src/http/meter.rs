@@ -6,8 +6,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
+use crate::stream::connections::Place;
+use crate::stream::{Stream, Viewer};
 
 /// What a connection's bodies and its socket share.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ pub struct Meter {
     origin: std::time::Instant,
     /// Nanoseconds from `origin` to the publication of the piece being written, plus one; 0 when there is none.
     waiting: AtomicU64,
+    /// The connection's place in the list of connections, if it has one.
+    place: Option<Place>,
+    /// The stream this connection is playing.
+    viewer: Mutex<Option<Viewer>>,
 }
 
 impl Meter {
@@ -32,6 +38,31 @@ impl Meter {
             metrics,
             origin: std::time::Instant::now(),
             waiting: AtomicU64::new(0),
+            place: None,
+            viewer: Mutex::new(None),
+        }
+    }
+
+    /// A meter of a connection that operators can see and send away.
+    pub fn listed(metrics: Arc<Metrics>, place: Place) -> Self {
+        Self {
+            place: Some(place),
+            ..Self::new(metrics)
+        }
+    }
+
+    /// Counts the connection as a viewer of `stream`, and of no other. `agent` is what the player calls itself.
+    pub fn plays(&self, stream: &Arc<Stream>, agent: Option<&str>) {
+        let mut viewer = self.viewer();
+        if viewer
+            .as_ref()
+            .is_some_and(|viewer| Arc::ptr_eq(viewer.stream(), stream))
+        {
+            return;
+        }
+        *viewer = Some(stream.join());
+        if let Some(place) = &self.place {
+            place.connection().does(stream.name(), agent);
         }
     }
 
@@ -49,13 +80,28 @@ impl Meter {
 
     fn written(&self, bytes: usize) {
         self.metrics.http_bytes.inc_by(bytes as u64);
+        if let Some(place) = &self.place {
+            place.connection().count(bytes);
+        }
         let waiting = self.waiting.swap(0, Ordering::Relaxed);
         if waiting > 0 {
             let since = self.origin.elapsed().as_nanos() as u64;
-            self.metrics
-                .delivery_latency
-                .observe(since.saturating_sub(waiting - 1) as f64 / 1e9);
+            let latency = Duration::from_nanos(since.saturating_sub(waiting - 1));
+            self.metrics.delivery_latency.observe(latency.as_secs_f64());
+            if let Some(viewer) = &*self.viewer() {
+                viewer.stream().delivered(latency);
+            }
         }
+    }
+
+    fn is_kicked(&self, context: &Context<'_>) -> bool {
+        self.place
+            .as_ref()
+            .is_some_and(|place| place.connection().is_kicked(context))
+    }
+
+    fn viewer(&self) -> MutexGuard<'_, Option<Viewer>> {
+        self.viewer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,6 +192,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for MeteredIo<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Whatever a connection is doing, it waits for the next request or the viewer's hanging up as well.
+        if self.meter.is_kicked(context) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "an operator has closed the connection",
+            )));
+        }
         Pin::new(&mut self.inner).poll_read(context, buffer)
     }
 }
@@ -215,8 +268,10 @@ mod tests {
     }
 
     fn limits(metrics: &Metrics) -> String {
-        let text = metrics.encode();
-        let lines = text.lines().filter(|line| line.contains("reason="));
+        let text = metrics.encode(&[]);
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("lhls_limits_hit_total") && !line.ends_with(" 0"));
         lines.collect::<Vec<_>>().join(" ")
     }
 

@@ -11,10 +11,12 @@
 //! | `/NAME/` | the page that plays it; `/web/…` are its files |
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
 //! | `/api/time` | the server's clock, for pages that measure latency |
-//! | `/metrics`, `/healthz` | for operators |
+//! | `/healthz`, `/readyz` | whether the server is alive, and whether it wants new viewers |
+//! | `/metrics`, `/status`, `/api/v1/…` | for operators: `admin` |
 //!
-//! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
+//! GET, HEAD and OPTIONS only, but for operators. No redirects, no cookies: everything can stand behind any CDN.
 
+pub mod admin;
 pub mod body;
 pub mod idle;
 pub mod listener;
@@ -24,22 +26,25 @@ mod player;
 mod response;
 mod status;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use self::admin::{About, Admin};
 use self::body::ResponseBody;
 use self::meter::Meter;
 use self::response::{Cache, Refusal, Responder};
 use crate::hls::names::{self, Early, File, Listed};
 use crate::hls::playlist::{self, Rendered};
 use crate::metrics::{self, Metrics};
+use crate::stream::Stream;
+use crate::stream::connections::Role;
 use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
-use crate::stream::{Stream, Viewer};
 
 /// What the HTTP side is told by the configuration.
 #[derive(Debug, Clone)]
@@ -48,6 +53,8 @@ pub struct Settings {
     pub cors_origin: HeaderValue,
     /// Connections at the same time; more get a 503.
     pub max_connections: usize,
+    /// For operators.
+    pub admin: admin::Settings,
 }
 
 /// Answers requests; shared by all connections.
@@ -56,15 +63,17 @@ pub struct Service {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     settings: Settings,
+    about: About,
+    /// Whether this is the operators' own port.
+    for_operators: bool,
     started: Instant,
 }
 
 /// One viewer's connection, for as long as it lasts.
 #[derive(Debug)]
 pub struct Connection {
+    peer: SocketAddr,
     meter: Arc<Meter>,
-    /// The stream this connection is playing.
-    viewer: Mutex<Option<Viewer>>,
     /// Whether a segment has been held back until it was whole.
     held: AtomicBool,
 }
@@ -75,8 +84,10 @@ enum Target<'a> {
     Index,
     Streams,
     Time,
-    Metrics,
     Health,
+    Ready,
+    /// What only operators may see.
+    Admin(admin::Page<'a>),
     /// A file of the player page.
     Asset(&'a str),
     /// The player page of a stream, asked for with or without a slash at the end.
@@ -109,15 +120,32 @@ impl Service {
             registry,
             metrics,
             settings,
+            about: About::default(),
+            for_operators: false,
             started: Instant::now(),
         }
     }
 
-    /// State for a new connection.
-    pub fn connect(&self) -> Connection {
+    /// The same, with what it can tell operators of the server.
+    pub fn with(self, about: About) -> Self {
+        Self { about, ..self }
+    }
+
+    /// The same, for the operators' own port.
+    pub fn for_operators(self) -> Self {
+        Self {
+            for_operators: true,
+            ..self
+        }
+    }
+
+    /// State for a new connection from `peer`.
+    pub fn connect(&self, peer: SocketAddr) -> Connection {
+        let connections = self.registry.connections();
+        let place = connections.enter(Role::Viewer, peer, SystemTime::now());
         Connection {
-            meter: Arc::new(Meter::new(Arc::clone(&self.metrics))),
-            viewer: Mutex::new(None),
+            peer,
+            meter: Arc::new(Meter::listed(Arc::clone(&self.metrics), place)),
             held: AtomicBool::new(false),
         }
     }
@@ -128,35 +156,68 @@ impl Service {
         connection: &Connection,
         request: &Request<B>,
     ) -> Response<ResponseBody> {
+        let asked_at = Instant::now();
         let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
         let (path, query) = (
             request.uri().path(),
             request.uri().query().unwrap_or_default(),
         );
-        let target = Target::parse(path, query);
+        let target = self.target(path, query);
         let kind = target.kind();
-        let response = match *request.method() {
-            _ if path.len() > MAX_PATH => respond.error(
+        let response = if path.len() > MAX_PATH {
+            respond.error(
                 StatusCode::URI_TOO_LONG,
                 "the path is longer than any that this server gives out",
-            ),
-            Method::GET | Method::HEAD => {
-                let asked = Asked {
-                    query,
-                    headers: request.headers(),
-                    version: request.version(),
-                };
-                self.get(connection, asked, target, &respond).await
+            )
+        } else if let Target::Admin(page) = target {
+            self.admin(connection).answer(page, request, &respond)
+        } else {
+            match *request.method() {
+                Method::GET | Method::HEAD => {
+                    let asked = Asked {
+                        query,
+                        headers: request.headers(),
+                        version: request.version(),
+                    };
+                    self.get(connection, asked, target, &respond).await
+                }
+                Method::OPTIONS => respond.options(),
+                _ => respond.not_allowed(),
             }
-            Method::OPTIONS => respond.options(),
-            _ => respond.not_allowed(),
         };
         let status = response.status().as_u16();
+        let labels = metrics::Request { kind, status };
+        self.metrics.http_requests.get_or_create(&labels).inc();
         self.metrics
-            .http_requests
-            .get_or_create(&metrics::Request { kind, status })
-            .inc();
+            .http_durations
+            .get_or_create(&labels)
+            .observe(asked_at.elapsed().as_secs_f64());
         response
+    }
+
+    /// What a path asks for on this port.
+    fn target<'a>(&self, path: &'a str, query: &str) -> Target<'a> {
+        let target = Target::parse(path, query);
+        match target {
+            Target::Index if self.for_operators => Target::Admin(admin::Page::Status),
+            Target::Admin(_) if self.settings.admin.elsewhere && !self.for_operators => {
+                Target::Unknown
+            }
+            Target::Health | Target::Ready | Target::Asset(_) | Target::Admin(_) => target,
+            _ if self.for_operators => Target::Unknown,
+            _ => target,
+        }
+    }
+
+    fn admin<'a>(&'a self, connection: &Connection) -> Admin<'a> {
+        Admin {
+            registry: &self.registry,
+            metrics: &self.metrics,
+            settings: &self.settings.admin,
+            about: &self.about,
+            own_port: self.for_operators,
+            peer: connection.peer,
+        }
     }
 
     async fn get(
@@ -170,7 +231,10 @@ impl Service {
             Target::Index if status::wants_json(asked.headers) => {
                 status::streams(&self.registry, respond)
             }
-            Target::Index => status::index(&self.registry, asked.headers, respond),
+            Target::Index => {
+                let operators = !self.settings.admin.elsewhere;
+                status::index(&self.registry, operators, asked.headers, respond)
+            }
             Target::Streams => status::streams(&self.registry, respond),
             Target::Time => status::time(SystemTime::now(), respond),
             Target::Asset(file) => player::asset(file, asked.query, asked.headers, respond),
@@ -178,18 +242,18 @@ impl Service {
             Target::Page(name, slash) if slash || self.registry.find(name).is_some() => {
                 player::page(name, slash, asked.headers, respond)
             }
-            Target::Metrics => {
-                self.gather();
-                respond.full(metrics::CONTENT_TYPE, Cache::Never, self.metrics.encode())
-            }
             Target::Health => respond.full("text/plain; charset=utf-8", Cache::Never, "ok\n"),
+            Target::Ready if self.about.shutdown.is_cancelled() => {
+                respond.retry_later("the server is shutting down")
+            }
+            Target::Ready => respond.full("text/plain; charset=utf-8", Cache::Never, "ready\n"),
             Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {
                 Some(stream) => multivariant(&stream, form, asked, respond).await,
                 None => unknown_stream(respond),
             },
             Target::File(name, file) => match self.find_or_await_return(name, file).await {
                 Some(stream) => {
-                    connection.plays(&stream);
+                    connection.plays(&stream, asked.headers);
                     media::answer(stream.output(), file, connection, asked, respond).await
                 }
                 None if self.just_started() && file.is_playlist() => {
@@ -197,7 +261,7 @@ impl Service {
                 }
                 None => unknown_stream(respond),
             },
-            Target::Page(..) | Target::Unknown => respond.error(
+            Target::Page(..) | Target::Admin(_) | Target::Unknown => respond.error(
                 StatusCode::NOT_FOUND,
                 "nothing is here; a stream is at /APP/NAME/playlist.m3u8, its player page at /APP/NAME/",
             ),
@@ -238,23 +302,6 @@ impl Service {
     fn just_started(&self) -> bool {
         self.started.elapsed() < RESTART_GRACE
     }
-
-    /// Brings the gauges that are counted only when asked for up to date.
-    fn gather(&self) {
-        let streams = self.registry.list();
-        self.metrics.streams.set(streams.len() as i64);
-        self.metrics
-            .viewers
-            .set(streams.iter().map(|stream| stream.viewers() as i64).sum());
-        self.metrics.ring_bytes.set(
-            streams
-                .iter()
-                .map(|stream| stream.ring_bytes() as i64)
-                .sum(),
-        );
-        let runtime = tokio::runtime::Handle::current().metrics();
-        self.metrics.tasks.set(runtime.num_alive_tasks() as i64);
-    }
 }
 
 impl Connection {
@@ -264,14 +311,10 @@ impl Connection {
     }
 
     /// Counts this connection as a viewer of `stream`, and of no other.
-    fn plays(&self, stream: &Arc<Stream>) {
-        let mut viewer = self.viewer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !viewer
-            .as_ref()
-            .is_some_and(|viewer| Arc::ptr_eq(viewer.stream(), stream))
-        {
-            *viewer = Some(stream.join());
-        }
+    fn plays(&self, stream: &Arc<Stream>, headers: &HeaderMap) {
+        let agent = headers.get(header::USER_AGENT);
+        self.meter
+            .plays(stream, agent.and_then(|agent| agent.to_str().ok()));
     }
 }
 
@@ -282,9 +325,12 @@ impl<'a> Target<'a> {
             "" => return Self::Index,
             "api/streams" => return Self::Streams,
             "api/time" => return Self::Time,
-            "metrics" => return Self::Metrics,
             "healthz" => return Self::Health,
+            "readyz" => return Self::Ready,
             _ => {}
+        }
+        if let Some(page) = admin::Page::parse(path) {
+            return Self::Admin(page);
         }
         if let Some(file) = path
             .strip_prefix("web/")
@@ -330,11 +376,12 @@ impl<'a> Target<'a> {
             Self::File(_, File::Segment(..) | File::WholeSegment(..)) => "segment",
             Self::File(_, File::Part(..)) => "part",
             Self::Page(..) | Self::Asset(_) => "page",
+            Self::Admin(_) => "admin",
             Self::Index
             | Self::Streams
             | Self::Time
-            | Self::Metrics
             | Self::Health
+            | Self::Ready
             | Self::Unknown => "other",
         }
     }

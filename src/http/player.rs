@@ -35,17 +35,23 @@ pub(super) fn page(
     html_page(html, headers, respond)
 }
 
-/// A page of the server's own, with `{list}` filled in. It is served at `/`.
+/// A page of the server's own, with `{list}` filled in. It is served at `/`, and leads operators on if their pages are here.
 pub(super) fn index(
     list: &str,
+    operators: bool,
     headers: &HeaderMap,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
-    html_page(
-        fill(include_str!("../web/index.html"), 0).replace("{list}", list),
-        headers,
-        respond,
-    )
+    let operators = if operators { FOR_OPERATORS } else { "" };
+    let html = fill(include_str!("../web/index.html"), 0)
+        .replace("{list}", list)
+        .replace("{operators}", operators);
+    html_page(html, headers, respond)
+}
+
+/// The status page.
+pub(super) fn status(headers: &HeaderMap, respond: &Responder<'_>) -> Response<ResponseBody> {
+    html_page(fill(STATUS, 0), headers, respond)
 }
 
 /// A file of the page, or its gzip form.
@@ -98,9 +104,10 @@ impl Asset {
 }
 
 fn assets() -> &'static [Asset] {
-    static ASSETS: [Asset; 9] = [
+    static ASSETS: [Asset; 10] = [
         Asset::new("style.css", CSS, include_bytes!("../web/style.css")),
         Asset::new("index.js", JS, include_bytes!("../web/index.js")),
+        Asset::new("status.js", JS, include_bytes!("../web/status.js")),
         Asset::new("player.js", JS, include_bytes!("../web/player.js")),
         Asset::new("engine.js", JS, include_bytes!("../web/engine.js")),
         Asset::new("pilot.js", JS, include_bytes!("../web/pilot.js")),
@@ -165,6 +172,9 @@ fn vary(response: &mut Response<ResponseBody>) {
 }
 
 const PLAYER: &str = include_str!("../web/player.html");
+const STATUS: &str = include_str!("../web/status.html");
+const FOR_OPERATORS: &str =
+    r#" For operators: <a href="status">status</a>, <a href="metrics">metrics</a>."#;
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -187,7 +197,7 @@ mod tests {
 
     #[test]
     fn pages_ask_only_for_files_that_are_there() {
-        for page in [PLAYER, include_str!("../web/index.html")] {
+        for page in [PLAYER, STATUS, include_str!("../web/index.html")] {
             let mut files = page.split("{root}web/").skip(1);
             assert!(files.clone().count() > 0);
             assert!(files.all(|rest| {

@@ -189,9 +189,8 @@ impl<'a> Responder<'a> {
 
     /// The answer to OPTIONS, a CORS preflight or not.
     pub(super) fn options(&self) -> Response<ResponseBody> {
-        let mut response = self.response(StatusCode::NO_CONTENT, "", Cache::Never);
+        let mut response = self.no_content();
         let headers = response.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
         headers.insert(header::ALLOW, HeaderValue::from_static(METHODS));
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -205,6 +204,13 @@ impl<'a> Responder<'a> {
             header::ACCESS_CONTROL_MAX_AGE,
             HeaderValue::from_static("86400"),
         );
+        response
+    }
+
+    /// 204.
+    pub(super) fn no_content(&self) -> Response<ResponseBody> {
+        let mut response = self.response(StatusCode::NO_CONTENT, "", Cache::Never);
+        response.headers_mut().remove(header::CONTENT_TYPE);
         response
     }
 

@@ -28,6 +28,7 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
 /// The page.
 pub(super) fn index(
     registry: &Registry,
+    operators: bool,
     headers: &HeaderMap,
     respond: &Responder<'_>,
 ) -> Response<ResponseBody> {
@@ -42,7 +43,7 @@ pub(super) fn index(
             iso8601(stream.started()),
         ));
     }
-    player::index(&rows, headers, respond)
+    player::index(&rows, operators, headers, respond)
 }
 
 /// The server's clock in milliseconds since 1970, as precise as a page needs to correct its own.

@@ -20,6 +20,8 @@ use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
 use crate::metrics::{Metrics, Reason};
+use crate::stream::connections::Connection;
+use crate::stream::history::RunEnd;
 use crate::stream::name::StreamName;
 use crate::stream::{Entrance, Publication};
 use crate::time::Repairs;
@@ -41,14 +43,34 @@ enum End {
     Refused(String),
     #[error("another publisher has taken over")]
     Replaced,
+    #[error("an operator has ended the stream")]
+    Ended,
+    #[error("an operator has closed the connection")]
+    Kicked,
     #[error("the server is shutting down")]
     Shutdown,
+}
+
+impl End {
+    /// What it is in the stream's history.
+    fn of_run(&self) -> RunEnd {
+        match self {
+            Self::Closed | Self::Broken(_) | Self::TooSlow(_) => RunEnd::Lost,
+            Self::Session(_) | Self::Refused(_) => RunEnd::Refused,
+            Self::Silent(_) => RunEnd::Silent,
+            Self::Replaced => RunEnd::Replaced,
+            Self::Ended => RunEnd::Ended,
+            Self::Kicked => RunEnd::Kicked,
+            Self::Shutdown => RunEnd::Shutdown,
+        }
+    }
 }
 
 /// A publisher's connection.
 pub(super) struct Ingest {
     stream: TcpStream,
     shared: Arc<Shared>,
+    listed: Arc<Connection>,
     session: Session,
     /// Since when the connection has not been publishing.
     idle_since: Instant,
@@ -68,11 +90,12 @@ struct Run {
 }
 
 impl Ingest {
-    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, listed: Arc<Connection>) -> Self {
         let session = Session::new(SessionConfig::default());
         Self {
             stream,
             shared,
+            listed,
             session,
             idle_since: Instant::now(),
             input: BytesMut::with_capacity(READ_BUFFER),
@@ -82,16 +105,27 @@ impl Ingest {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let listed = Arc::clone(&self.listed);
         let end = tokio::select! {
             end = self.serve() => end,
+            () = listed.kicked() => End::Kicked,
             () = shutdown.cancelled() => End::Shutdown,
         };
         let published = self.run.is_some();
+        if let Some(run) = &mut self.run {
+            run.publication.ends_for(end.of_run());
+        }
         match end {
             End::Shutdown => self.session.unpublish("The server is shutting down."),
             End::Replaced => self
                 .session
                 .fail_publish(&Refusal::bad_name("Another publisher has taken over.")),
+            End::Ended => self
+                .session
+                .fail_publish(&Refusal::bad_name("An operator has ended the stream.")),
+            End::Kicked => self
+                .session
+                .fail_publish(&Refusal::bad_name("An operator has closed the connection.")),
             _ => {}
         }
         // Ends the stream, so that its viewers get its end before the publisher gets ours.
@@ -125,7 +159,7 @@ impl Ingest {
             let read = timeout(patience, self.stream.read_buf(&mut self.input));
             let read = tokio::select! {
                 read = read => read,
-                () = replaced(&self.run) => return End::Replaced,
+                end = replaced(&self.run) => return end,
             };
             match read {
                 Err(_) => return late,
@@ -133,6 +167,7 @@ impl Ingest {
                 Ok(Ok(0)) => return End::Closed,
                 Ok(Ok(count)) => {
                     self.shared.metrics.rtmp_bytes.inc_by(count as u64);
+                    self.listed.count(count);
                 }
             }
             if let Err(end) = self.consume().await {
@@ -207,6 +242,9 @@ impl Ingest {
             "stream",
             tracing::field::display(publication.stream().name()),
         );
+        let encoder = request.flash_ver.as_deref();
+        publication.introduce(encoder, self.listed.id());
+        self.listed.does(publication.stream().name(), encoder);
         let entrance = publication.entrance();
         info!(
             encoder = request.flash_ver.as_deref().unwrap_or("unknown"),
@@ -224,10 +262,12 @@ impl Ingest {
         }
         self.shared.metrics.publishes.inc();
         self.shared.metrics.publishers.inc();
+        // They are the stream's, and earlier runs have been counted.
+        let counted = publication.stats();
         self.run = Some(Run {
             publication,
             demuxer: Demuxer::new(),
-            counted: Stats::default(),
+            counted,
             live: false,
             malformed: 0,
             repairs: Repairs::default(),
@@ -240,6 +280,7 @@ impl Ingest {
         if let Some(mut run) = self.run.take() {
             self.idle_since = Instant::now();
             run.deliver(&self.shared, Now::read());
+            self.listed.rests();
             self.shared.metrics.publishers.dec();
             info!(
                 pieces = run.counted.pieces,
@@ -292,7 +333,7 @@ impl Ingest {
     fn report(&self, end: &End, published: bool) {
         let reason = match end {
             End::Closed | End::Broken(_) if published => None,
-            End::Shutdown | End::Replaced => None,
+            End::Shutdown | End::Replaced | End::Ended | End::Kicked => None,
             End::Closed => Some("closed_early"),
             End::Broken(_) => Some("broken"),
             End::Session(_) => Some("protocol"),
@@ -315,10 +356,17 @@ impl Ingest {
     }
 }
 
-/// Resolves when another publisher has taken the place of this one; never while nothing is published.
-async fn replaced(run: &Option<Run>) {
+/// Resolves when another publisher has taken the place of this one, or the stream was ended; never while nothing is published.
+async fn replaced(run: &Option<Run>) -> End {
     match run {
-        Some(run) => run.publication.replaced().await,
+        Some(run) => {
+            run.publication.replaced().await;
+            if run.publication.stream().output().ended() {
+                End::Ended
+            } else {
+                End::Replaced
+            }
+        }
         None => std::future::pending().await,
     }
 }
@@ -333,6 +381,7 @@ impl Run {
         let metrics = &shared.metrics;
         metrics.pieces.inc_by(stats.pieces - self.counted.pieces);
         metrics.piece_bytes.inc_by(stats.bytes - self.counted.bytes);
+        metrics.parts.inc_by(stats.parts - self.counted.parts);
         metrics
             .units_dropped
             .inc_by(stats.dropped - self.counted.dropped);

@@ -3,7 +3,7 @@
 //! A task that panics is caught by its join handle, counted and logged, and touches nobody else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 use super::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::stream::connections::Role;
 use crate::stream::registry::Registry;
 
 /// What the RTMP side is told by the configuration.
@@ -63,15 +64,19 @@ pub async fn serve(
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
         tasks.spawn(async move {
             shared.metrics.rtmp_connections.inc();
+            let listed = shared
+                .registry
+                .connections()
+                .enter(Role::Publisher, peer, SystemTime::now());
             let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-            let ingest = Ingest::new(stream, Arc::clone(&shared));
+            let ingest = Ingest::new(stream, Arc::clone(&shared), Arc::clone(listed.connection()));
             let result = tokio::spawn(ingest.run(shutdown).instrument(span)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 shared.metrics.panics.inc();
                 error!(%peer, "a task that served a publisher panicked; only that connection is lost");
             }
             shared.metrics.rtmp_connections.dec();
-            drop(place);
+            drop((place, listed));
         });
     }
 }

@@ -3,12 +3,17 @@
 //! A publisher gets a [`Publication`] and feeds it; viewers find the stream by name and read its [`Output`]. No map guard and no lock
 //! leaves this module. No sockets and no runtime here either.
 
+pub mod connections;
+pub mod health;
+pub mod history;
 pub mod name;
 pub mod registry;
+pub mod report;
 pub mod subscribers;
+pub mod warnings;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,8 +22,11 @@ use crate::hls::Now;
 use crate::hls::output::Output;
 use crate::hls::packager::{Packager, Settings, Stats};
 use crate::media::{AccessUnit, Track, Tracks};
-use crate::time::{Ticks, Timeline};
+use crate::time::{Repairs, Ticks, Timeline};
+use health::Health;
+use history::{History, RunEnd};
 use name::StreamName;
+use report::Report;
 use subscribers::Subscribers;
 
 /// One named live programme.
@@ -31,6 +39,21 @@ pub struct Stream {
     /// Those publishers to wake that may have been replaced.
     takeovers: Subscribers,
     viewers: AtomicUsize,
+    delivery: Delivery,
+}
+
+/// Pieces whose way to a waiting viewer was measured, and their times in microseconds, added up.
+#[derive(Debug, Default)]
+struct Delivery {
+    pieces: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Delivery {
+    fn totals(&self) -> (u64, u64) {
+        let [pieces, micros] = [&self.pieces, &self.micros].map(|sum| sum.load(Ordering::Relaxed));
+        (pieces, micros)
+    }
 }
 
 /// The publisher's side of a stream.
@@ -40,6 +63,10 @@ struct Feed {
     /// Number of the newest run; an older one feeds nothing any more.
     run: u64,
     state: FeedState,
+    health: Health,
+    history: History,
+    /// When a time of this run was last repaired.
+    last_repair: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +90,17 @@ pub enum Entrance {
     Takeover,
 }
 
+impl Entrance {
+    /// The word for it in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Reconnect => "reconnect",
+            Self::Takeover => "takeover",
+        }
+    }
+}
+
 impl Stream {
     fn new(name: StreamName, settings: Settings, now: Now) -> Self {
         let output = Arc::new(Output::default());
@@ -75,9 +113,13 @@ impl Stream {
                 packager,
                 run: 0,
                 state: FeedState::Waiting { until: now.instant },
+                health: Health::new(now.instant),
+                history: History::default(),
+                last_repair: None,
             }),
             takeovers: Subscribers::default(),
             viewers: AtomicUsize::new(0),
+            delivery: Delivery::default(),
         }
     }
 
@@ -99,6 +141,36 @@ impl Stream {
     /// Connections that are playing it.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long a piece took from the ring to a waiting viewer's socket.
+    pub fn delivered(&self, after: Duration) {
+        self.delivery.pieces.fetch_add(1, Ordering::Relaxed);
+        self.delivery
+            .micros
+            .fetch_add(after.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// How it is doing.
+    pub fn report(&self, now: Instant) -> Report {
+        let feed = self.lock();
+        Report {
+            state: match feed.state {
+                FeedState::Ended { .. } => report::State::Ended,
+                FeedState::Waiting { .. } => report::State::Waiting,
+                FeedState::Publishing if self.output.multivariant().is_some() => {
+                    report::State::Live
+                }
+                FeedState::Publishing => report::State::Starting,
+            },
+            tracks: feed.packager.tracks().clone(),
+            snapshot: feed.health.snapshot(now, self.delivery.totals()),
+            runs: feed.history.to_vec(),
+            segment_duration: feed.packager.segment_duration(),
+            last_repair: feed
+                .last_repair
+                .map(|last| now.saturating_duration_since(last)),
+        }
     }
 
     /// Counts a viewer until the guard is dropped.
@@ -143,6 +215,7 @@ impl Stream {
             FeedState::Publishing if !take_over => return None,
             FeedState::Publishing => {
                 feed.packager.pause(now);
+                feed.history.end(RunEnd::Replaced, now.wall);
                 Entrance::Takeover
             }
             FeedState::Waiting { .. } if feed.run == 0 => Entrance::Start,
@@ -150,6 +223,10 @@ impl Stream {
         };
         feed.run += 1;
         feed.state = FeedState::Publishing;
+        feed.health.begin_run(now.instant);
+        feed.last_repair = None;
+        let number = feed.run;
+        feed.history.begin(number, entrance, now.wall);
         let start = feed.packager.resume_at().unwrap_or(TIMELINE_START);
         let run = feed.run;
         drop(feed);
@@ -162,6 +239,7 @@ impl Stream {
             entrance,
             reconnect,
             goodbye: false,
+            end: RunEnd::Lost,
             timeline,
             origin,
         })
@@ -174,7 +252,7 @@ impl Stream {
             FeedState::Publishing => false,
             FeedState::Waiting { until } => {
                 if now.instant >= until {
-                    feed.end(now);
+                    feed.end(now, RunEnd::Lost);
                 }
                 false
             }
@@ -182,10 +260,11 @@ impl Stream {
         }
     }
 
-    /// Ends the stream now, whoever publishes.
-    fn end(&self, now: Now) {
-        self.lock().end(now);
+    /// Ends the stream now, whoever publishes. False if it is over already.
+    pub fn end(&self, now: Now) -> bool {
+        let ended = self.lock().end(now, RunEnd::Ended);
         self.takeovers.wake_all();
+        ended
     }
 
     fn lock(&self) -> MutexGuard<'_, Feed> {
@@ -195,12 +274,16 @@ impl Stream {
 }
 
 impl Feed {
-    fn end(&mut self, now: Now) {
-        if !matches!(self.state, FeedState::Ended { .. }) {
-            self.packager.end(now);
-            self.state = FeedState::Ended { since: now.instant };
-            self.run += 1;
+    /// Ends the stream, and the run that goes on, if one does, for this reason. False if it is over already.
+    fn end(&mut self, now: Now, reason: RunEnd) -> bool {
+        if matches!(self.state, FeedState::Ended { .. }) {
+            return false;
         }
+        self.packager.end(now);
+        self.history.end(reason, now.wall);
+        self.state = FeedState::Ended { since: now.instant };
+        self.run += 1;
+        true
     }
 }
 
@@ -238,6 +321,7 @@ pub struct Publication {
     entrance: Entrance,
     reconnect: Reconnect,
     goodbye: bool,
+    end: RunEnd,
     timeline: Timeline,
     origin: Instant,
 }
@@ -264,6 +348,23 @@ impl Publication {
     /// The publisher has said goodbye, so it need not be waited for as long.
     pub fn say_goodbye(&mut self) {
         self.goodbye = true;
+        self.end = RunEnd::Goodbye;
+    }
+
+    /// Why the run ends, if it was not a goodbye. Without a word it counts as lost.
+    pub fn ends_for(&mut self, reason: RunEnd) {
+        self.end = reason;
+    }
+
+    /// What the encoder calls itself, and the identifier of its connection.
+    pub fn introduce(&self, encoder: Option<&str>, connection: u64) {
+        let mut feed = self.stream.lock();
+        if feed.run == self.run
+            && let Some(run) = feed.history.last_mut()
+        {
+            run.encoder = encoder.map(history::printable);
+            run.connection = Some(connection);
+        }
     }
 
     /// Takes what the demuxer found. Returns what has gone out in total, and whether the stream can be watched.
@@ -276,6 +377,11 @@ impl Publication {
         let mut feed = self.stream.lock();
         let feed = &mut *feed;
         let packager = &mut feed.packager;
+        if feed.run == self.run {
+            feed.health
+                .tick(now.instant, || self.stream.delivery.totals());
+        }
+        let since_start = Ticks::from_duration(arrival);
         for event in events {
             if feed.run != self.run {
                 // Replaced; the connection will learn of it in a moment.
@@ -304,14 +410,31 @@ impl Publication {
                         key: frame.key,
                         payload: frame.payload,
                     };
+                    feed.health.note(&unit, since_start);
                     packager.push(unit, now);
                 }
+            }
+        }
+        if feed.run == self.run {
+            let repairs: &Repairs = self.timeline.repairs();
+            if let Some(run) = feed
+                .history
+                .last_mut()
+                .filter(|run| run.repairs != *repairs)
+            {
+                run.repairs = *repairs;
+                feed.last_repair = Some(now.instant);
             }
         }
         (
             packager.stats(),
             self.stream.output.multivariant().is_some(),
         )
+    }
+
+    /// What the stream has sent so far, in earlier runs too.
+    pub fn stats(&self) -> Stats {
+        self.stream.lock().packager.stats()
     }
 
     /// Ends the run at `now`, as dropping it does at the present moment.
@@ -330,9 +453,10 @@ impl Publication {
             self.reconnect.after_loss
         };
         if wait.is_zero() {
-            feed.end(now);
+            feed.end(now, self.end);
         } else {
             feed.packager.pause(now);
+            feed.history.end(self.end, now.wall);
             feed.state = FeedState::Waiting {
                 until: now.instant + wait,
             };

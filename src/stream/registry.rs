@@ -2,12 +2,14 @@
 //!
 //! Rule: no guard of the map leaves this file, and nothing here waits. Callers get `Arc`s.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use super::connections::Connections;
 use super::name::StreamName;
 use super::subscribers::Subscribers;
 use super::{Publication, Reconnect, Stream};
@@ -20,6 +22,9 @@ pub enum Error {
     /// Somebody else publishes under this name.
     #[error("{0} is already being published")]
     Busy(StreamName),
+    /// An operator has ended the stream and wants it to stay away.
+    #[error("{0} was ended by an operator; it may be published again in {1} s")]
+    Blocked(StreamName, u64),
     /// [`Registry::new`]'s limit.
     #[error("{0} streams are live already; no more are allowed")]
     TooManyStreams(usize),
@@ -43,6 +48,9 @@ pub struct Policy {
 pub struct Registry {
     streams: DashMap<StreamName, Arc<Stream>>,
     arrivals: Subscribers,
+    connections: Arc<Connections>,
+    /// Names that may not be published until then.
+    blocked: Mutex<HashMap<StreamName, Instant>>,
     policy: Policy,
 }
 
@@ -52,6 +60,8 @@ impl Registry {
         Self {
             streams: DashMap::new(),
             arrivals: Subscribers::default(),
+            connections: Arc::default(),
+            blocked: Mutex::default(),
             policy,
         }
     }
@@ -61,6 +71,9 @@ impl Registry {
     /// # Errors
     /// When the name is live and not to be taken over, or there are too many streams.
     pub fn publish(&self, name: StreamName, now: Now) -> Result<Publication, Error> {
+        if let Some(left) = self.blocked_for(&name, now.instant) {
+            return Err(Error::Blocked(name, left.as_secs() + 1));
+        }
         // Counted before the entry is taken: `len` would wait for the very shard that the entry holds.
         let full = self.streams.len() >= self.policy.max_streams;
         let Policy {
@@ -88,6 +101,33 @@ impl Registry {
         };
         self.arrivals.wake_all();
         publication.ok_or(Error::Busy(name))
+    }
+
+    /// Keeps publishers away from a name for so long. False if too many names are kept free already.
+    pub fn block(&self, name: &StreamName, time: Duration, now: Instant) -> bool {
+        let mut blocked = self.blocked();
+        blocked.retain(|_, until| *until > now);
+        if blocked.len() >= MAX_BLOCKED && !blocked.contains_key(name) {
+            return false;
+        }
+        blocked.insert(name.clone(), now + time);
+        true
+    }
+
+    fn blocked_for(&self, name: &StreamName, now: Instant) -> Option<Duration> {
+        let until = *self.blocked().get(name)?;
+        until
+            .checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, HashMap<StreamName, Instant>> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is connected.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// The stream of this name, live or lately ended.
@@ -132,3 +172,6 @@ impl Registry {
         }
     }
 }
+
+/// Names that are kept free at the same time; each is an operator's doing.
+const MAX_BLOCKED: usize = 1000;

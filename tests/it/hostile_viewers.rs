@@ -169,7 +169,7 @@ async fn who_stops_reading_is_cut_off_and_can_come_again() {
 
 /// How often a limit has been hit.
 fn limit(server: &TestServer, name: &str) -> u64 {
-    let text = server.metrics.encode();
+    let text = server.metrics.encode(&[]);
     let line = format!("lhls_limits_hit_total{{reason=\"{name}\"}} ");
     text.lines()
         .find_map(|found| found.strip_prefix(&line))

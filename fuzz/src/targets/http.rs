@@ -62,6 +62,7 @@ impl Server {
         let settings = Settings {
             cors_origin: HeaderValue::from_static("*"),
             max_connections: 10,
+            admin: lhls::http::admin::Settings::default(),
         };
         let service = Service::new(registry, Arc::new(Metrics::new()), settings);
         // With its time standing still until there is nothing else to do, every wait is over at once.
@@ -71,7 +72,7 @@ impl Server {
             .build();
         Self {
             runtime: runtime.expect("a runtime"),
-            connection: service.connect(),
+            connection: service.connect(([127, 0, 0, 1], 1).into()),
             service,
             id,
             growing,

@@ -18,6 +18,8 @@ use super::{eventually, logs, within};
 pub(crate) struct TestServer {
     pub(crate) rtmp: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// With `--admin-listen`.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Arc<Registry>,
     shutdown: CancellationToken,
@@ -38,6 +40,7 @@ impl TestServer {
         Self {
             rtmp: server.rtmp_address().unwrap(),
             http: server.http_address().unwrap(),
+            admin: server.admin_address().map(Result::unwrap),
             metrics: server.metrics(),
             registry: server.registry(),
             task: Some(tokio::spawn(server.run(shutdown.clone()))),

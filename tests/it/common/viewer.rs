@@ -94,7 +94,12 @@ impl Viewer {
 
     /// Sends a request; headers as in `"Range: bytes=0-"`.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, headers: &[&str]) {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+        self.ask_as("Host: test", method, path, headers).await;
+    }
+
+    /// Sends a request with this Host header.
+    pub(crate) async fn ask_as(&mut self, host: &str, method: &str, path: &str, headers: &[&str]) {
+        let mut text = format!("{method} {path} HTTP/1.1\r\n{host}\r\n");
         for header in headers {
             text.push_str(header);
             text.push_str("\r\n");
