@@ -1,33 +1,36 @@
 //! The HTTP port: accepting connections within a limit, serving each in a task of its own, and ending them in time.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::Service;
 use super::meter::MeteredIo;
+use super::{Connection, Service};
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Preamble, PreambleError};
+#[cfg(feature = "tls")]
+use crate::tls::accept::{Accepted, Protocol};
 
 /// Accepts connections until `shutdown`, then lets those that are being answered finish. The caller bounds how long it waits for
 /// `tasks`.
 pub async fn serve(
     listener: TcpListener,
+    preamble: Preamble,
     service: Arc<Service>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
         let (stream, peer) = tokio::select! {
@@ -35,11 +38,13 @@ pub async fn serve(
             () = shutdown.cancelled() => return,
         };
         let metrics = &service.metrics;
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
             metrics.limit("http_connections");
             warn!(%peer, "connection turned away: --max-connections is reached");
-            // Beyond this many at once they are just closed, so that turning away costs little.
-            if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+            // Beyond this many at once they are just closed, so that turning away costs little; and so are those who expect TLS.
+            if preamble.is_plain()
+                && let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned()
+            {
                 tasks.spawn(async move {
                     let _ = tokio::time::timeout(TURN_AWAY_TIME, turn_away(stream)).await;
                     drop(permit);
@@ -51,10 +56,12 @@ pub async fn serve(
             debug!(%peer, %error, "connection was gone before it could be set up");
             continue;
         }
-        let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
+        let (service, preamble, shutdown) =
+            (Arc::clone(&service), preamble.clone(), shutdown.clone());
         let counted = Counted::new(Arc::clone(metrics));
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, service, shutdown)).await;
+            let admitted = admit(stream, peer, preamble, service, shutdown);
+            let result = tokio::spawn(admitted).await;
             if result.is_err_and(|error| error.is_panic()) {
                 counted.0.panics.inc();
                 error!(%peer, "a task that served a viewer panicked; only that connection is lost");
@@ -64,16 +71,73 @@ pub async fn serve(
     }
 }
 
-async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: CancellationToken) {
-    let connection = service.connect();
-    let io = TokioIo::new(MeteredIo::new(
-        stream,
-        Arc::clone(&connection.meter),
-        STALL_TIMEOUT,
-    ));
-    let answer = service_fn(|request| {
-        let (service, connection) = (&service, &connection);
-        async move { Ok::<_, Infallible>(service.answer(connection, &request).await) }
+/// A connection whose preamble is over.
+enum Begun {
+    Plain(MeteredIo<TcpStream>),
+    #[cfg(feature = "tls")]
+    Secure(Accepted<MeteredIo<TcpStream>>, Protocol),
+}
+
+/// Takes what comes before HTTP off the connection, and serves it.
+async fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    service: Arc<Service>,
+    shutdown: CancellationToken,
+) {
+    let begun = tokio::select! {
+        begun = begin(stream, peer, preamble, &service) => begun,
+        () = shutdown.cancelled() => return,
+    };
+    match begun {
+        Ok((Begun::Plain(stream), connection)) => {
+            serve_connection(stream, &service, &connection, shutdown).await;
+        }
+        #[cfg(feature = "tls")]
+        Ok((Begun::Secure(stream, Protocol::Default), connection)) => {
+            serve_connection(stream, &service, &connection, shutdown).await;
+        }
+        #[cfg(feature = "tls")]
+        Ok((Begun::Secure(stream, Protocol::Http2), connection)) => {
+            super::h2::serve(stream, service, connection, shutdown).await;
+        }
+        Err(error) => error.note(peer, &service.metrics),
+    }
+}
+
+async fn begin(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    service: &Service,
+) -> Result<(Begun, Connection), PreambleError> {
+    let peer = preamble.proxy.client(&mut stream, peer).await?;
+    // The meter is below the encryption, where bytes are taken by the socket or not.
+    let metered = |stream, connection: &Connection| {
+        MeteredIo::new(stream, Arc::clone(&connection.meter), STALL_TIMEOUT)
+    };
+    #[cfg(feature = "tls")]
+    if let Some(acceptor) = preamble.tls {
+        acceptor.expect_hello(&mut stream).await?;
+        let connection = service.connect(peer, true);
+        let (stream, protocol) = acceptor.accept(metered(stream, &connection)).await?;
+        service.metrics.tls_handshakes.inc();
+        return Ok((Begun::Secure(stream, protocol), connection));
+    }
+    let connection = service.connect(peer, false);
+    Ok((Begun::Plain(metered(stream, &connection)), connection))
+}
+
+async fn serve_connection<T: AsyncRead + AsyncWrite + Unpin>(
+    stream: T,
+    service: &Service,
+    connection: &Connection,
+    shutdown: CancellationToken,
+) {
+    let io = TokioIo::new(stream);
+    let answer = service_fn(|request| async move {
+        Ok::<_, Infallible>(service.answer(connection, &request).await)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -90,7 +154,7 @@ async fn serve_connection(stream: TcpStream, service: Arc<Service>, shutdown: Ca
         }
     };
     if let Err(error) = result {
-        debug!(%error, "a viewer's connection ended");
+        debug!(peer = %connection.peer, %error, "a viewer's connection ended");
         if error.is_parse_too_large() || error.is_timeout() {
             service.metrics.limit(if error.is_timeout() {
                 "header_time"
