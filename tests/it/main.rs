@@ -9,7 +9,11 @@ mod common;
 
 mod access_units_arrive_untouched;
 mod bad_http;
+#[cfg(feature = "tls")]
+mod bad_http2;
 mod bad_rtmp;
+#[cfg(feature = "tls")]
+mod bad_tls;
 mod cli;
 mod encoders_publish;
 mod ffmpeg_round_trip;
@@ -20,7 +24,10 @@ mod http_conventions;
 mod latency_viewer;
 mod low_latency;
 mod playlist_invariants;
+mod proxies;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
+#[cfg(feature = "tls")]
+mod tls;
 mod viewers;
