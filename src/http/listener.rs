@@ -75,10 +75,11 @@ pub async fn serve(
 enum Begun {
     Plain(MeteredIo<TcpStream>),
     #[cfg(feature = "tls")]
-    Secure(Accepted<MeteredIo<TcpStream>>, Protocol),
+    Secure(Box<Accepted<MeteredIo<TcpStream>>>, Protocol),
 }
 
-/// Takes what comes before HTTP off the connection, and serves it.
+/// Takes what comes before HTTP off the connection, and serves it. What encryption needs is on the heap, so that a plain connection does not
+/// hold the room for it.
 async fn admit(
     stream: TcpStream,
     peer: SocketAddr,
@@ -96,11 +97,11 @@ async fn admit(
         }
         #[cfg(feature = "tls")]
         Ok((Begun::Secure(stream, Protocol::Default), connection)) => {
-            serve_connection(stream, &service, &connection, shutdown).await;
+            Box::pin(serve_connection(stream, &service, &connection, shutdown)).await;
         }
         #[cfg(feature = "tls")]
         Ok((Begun::Secure(stream, Protocol::Http2), connection)) => {
-            super::h2::serve(stream, service, connection, shutdown).await;
+            Box::pin(super::h2::serve(stream, service, connection, shutdown)).await;
         }
         Err(error) => error.note(peer, &service.metrics),
     }
@@ -121,9 +122,10 @@ async fn begin(
     if let Some(acceptor) = preamble.tls {
         acceptor.expect_hello(&mut stream).await?;
         let connection = service.connect(peer, true);
-        let (stream, protocol) = acceptor.accept(metered(stream, &connection)).await?;
+        let handshake = acceptor.accept(metered(stream, &connection));
+        let (stream, protocol) = Box::pin(handshake).await?;
         service.metrics.tls_handshakes.inc();
-        return Ok((Begun::Secure(stream, protocol), connection));
+        return Ok((Begun::Secure(Box::new(stream), protocol), connection));
     }
     let connection = service.connect(peer, false);
     Ok((Begun::Plain(metered(stream, &connection)), connection))

@@ -111,7 +111,7 @@ async fn begin(
     #[cfg(feature = "tls")]
     if let Some(acceptor) = preamble.tls {
         acceptor.expect_hello(&mut stream).await?;
-        let (stream, _) = acceptor.accept(stream).await?;
+        let (stream, _) = Box::pin(acceptor.accept(stream)).await?;
         metrics.tls_handshakes.inc();
         return Ok((Box::new(stream), peer));
     }
