@@ -95,7 +95,7 @@ function certificate() {
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder, name));
   execFileSync("openssl", [
     ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split(" "),
-    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert,
+    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", cert,
   ], { stdio: "ignore" });
   return ["--tls-cert", cert, "--tls-key", key];
 }
