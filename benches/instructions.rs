@@ -20,6 +20,7 @@ mod signal;
 
 use std::future::poll_fn;
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -41,6 +42,7 @@ use lhls::http::body::ResponseBody;
 use lhls::http::meter::{Meter, MeteredIo, Patience};
 use lhls::http::{Service, Settings};
 use lhls::metrics::Metrics;
+use lhls::proxy::TrustedProxies;
 use lhls::rtmp::chunk::{ChunkReader, kind};
 use lhls::stream::name::StreamName;
 use lhls::stream::registry::{Policy, Registry};
@@ -243,6 +245,8 @@ fn http(signal: &Signal) {
     let settings = Settings {
         cors_origin: HeaderValue::from_static("*"),
         max_connections: VIEWERS as usize,
+        trusted: TrustedProxies::default(),
+        https_redirect: None,
     };
     let service = Arc::new(Service::new(registry, Arc::new(Metrics::new()), settings));
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
@@ -335,7 +339,7 @@ fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let service = Arc::clone(service);
     runtime.spawn(async move {
-        let connection = service.connect();
+        let connection = service.connect(PEER, false);
         let io = MeteredIo::new(
             far,
             Arc::new(Meter::new(Arc::new(Metrics::new()))),
@@ -424,6 +428,7 @@ fn calls(name: &str, count: u32) {
     println!("{name} {count}");
 }
 
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1024));
 const PICTURES: u32 = 300;
 const CALLS: u32 = 200;
 const VIEWERS: u32 = 100;

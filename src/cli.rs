@@ -1,12 +1,15 @@
 //! The command line, exactly as typed. Meaning and ranges are [`crate::config`]'s.
 
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "demo")]
 use crate::config::units::Size;
 use crate::config::units::{ByteSize, Span};
+use crate::proxy::Cidr;
 #[cfg(feature = "demo")]
 use crate::rtmp::url::Url;
 use crate::viewer;
@@ -208,6 +211,107 @@ pub struct ServeArgs {
     /// Worker threads; by default one for each processor [1 to 512].
     #[arg(long, env = "LHLS_THREADS", value_name = "N")]
     pub threads: Option<usize>,
+
+    /// Encrypted ports.
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
+    /// What stands in front of the server.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+}
+
+/// Options about encryption.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone, Args)]
+pub struct TlsArgs {
+    /// Where viewers connect with HTTPS, in HTTP/2 or HTTP/1.1; the plain port stays open beside it. Costs each viewer about 50 kB of
+    /// memory, and the server about a millisecond of a core per connection.
+    #[arg(long, env = "LHLS_HTTPS_LISTEN", value_name = "ADDR:PORT")]
+    pub https_listen: Option<SocketAddr>,
+
+    /// Where publishers connect with RTMPS; the plain port stays open beside it.
+    #[arg(long, env = "LHLS_RTMPS_LISTEN", value_name = "ADDR:PORT")]
+    pub rtmps_listen: Option<SocketAddr>,
+
+    /// The certificate for HTTPS and RTMPS with those that lead to its root, in PEM form. When the file changes, and on SIGHUP, it is
+    /// read again; connections that are open are not touched.
+    #[arg(long, env = "LHLS_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM form.
+    #[arg(long, env = "LHLS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// Options about load balancers and reverse proxies.
+#[derive(Debug, Clone, Args)]
+pub struct ProxyArgs {
+    /// Send those who come without encryption to https://, at this port (mostly 443). /healthz and /metrics are answered all the same.
+    /// Some players do not follow redirects on every reload, so it is better to give out https:// addresses.
+    #[arg(long, env = "LHLS_HTTPS_REDIRECT", value_name = "PORT")]
+    pub https_redirect: Option<u16>,
+
+    /// Proxies and load balancers whose word about a client's address is believed: X-Forwarded-For or Forwarded in requests, and PROXY
+    /// headers where --proxy-protocol says so. Addresses or ranges, separated by commas.
+    #[arg(
+        long,
+        env = "LHLS_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    pub trusted_proxy: Vec<Cidr>,
+
+    /// Ports whose connections begin with a PROXY header (version 1 or 2) when they come from a --trusted-proxy; others come without.
+    #[arg(
+        long,
+        env = "LHLS_PROXY_PROTOCOL",
+        value_name = "PORTS",
+        value_enum,
+        value_delimiter = ','
+    )]
+    pub proxy_protocol: Vec<ProxiedPort>,
+}
+
+/// A port that a load balancer may stand before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProxiedPort {
+    /// All of them.
+    All,
+    /// `--rtmp-listen`.
+    Rtmp,
+    /// `--rtmps-listen`.
+    Rtmps,
+    /// `--http-listen`.
+    Http,
+    /// `--https-listen`.
+    Https,
+}
+
+/// Whom to believe when connecting to a server with TLS.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone, Args)]
+pub struct TrustArgs {
+    /// Believe servers that these certificates vouch for (PEM), instead of those that the system's root certificates vouch for.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Believe every server, whatever certificate it shows.
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure: bool,
+}
+
+#[cfg(feature = "tls")]
+impl TrustArgs {
+    /// What they mean.
+    pub fn trust(&self) -> crate::dial::Trust {
+        use crate::dial::Trust;
+        match &self.ca {
+            _ if self.insecure => Trust::Anybody,
+            Some(file) => Trust::File(file.clone()),
+            None => Trust::System,
+        }
+    }
 }
 
 /// Options of the test picture.
@@ -250,8 +354,12 @@ pub struct DemoArgs {
 #[cfg(feature = "demo")]
 #[derive(Debug, Clone, Args)]
 pub struct PublishTestArgs {
-    /// Where to: `rtmp://HOST[:PORT]/APP/NAME`.
+    /// Where to: `rtmp://HOST[:PORT]/APP/NAME`, or `rtmps://`.
     pub url: Url,
+    /// Whom to believe.
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// The picture's options.
     #[command(flatten)]
     pub signal: SignalArgs,
@@ -260,8 +368,13 @@ pub struct PublishTestArgs {
 /// `lhls latency`.
 #[derive(Debug, Clone, Args)]
 pub struct LatencyArgs {
-    /// The playlist: http://HOST:PORT/APP/NAME/playlist.m3u8, or ll.m3u8, or any other server's. TLS is not supported yet.
+    /// The playlist: http://HOST:PORT/APP/NAME/playlist.m3u8, or ll.m3u8, or any other server's; or https://, in HTTP/2 if the server can.
     pub url: viewer::url::Url,
+
+    /// Whom to believe.
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub trust: TrustArgs,
 
     /// As what kind of player: `lhls` reads segments as they grow, `ll` reads parts, `auto` does what the playlist is made for.
     #[arg(long, value_enum, default_value = "auto")]

@@ -44,7 +44,11 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
 /// Publishes the test picture to any RTMP server.
 pub(super) fn publish_test(args: &PublishTestArgs) -> ExitCode {
     let options = match options(&args.signal, args.url.clone()) {
-        Ok(options) => options,
+        Ok(options) => PublishOptions {
+            #[cfg(feature = "tls")]
+            trust: args.trust.trust(),
+            ..options
+        },
         Err(error) => return usage_error(&error),
     };
     let runtime = match runtime(None) {

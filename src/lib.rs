@@ -43,28 +43,33 @@
 //! | how does a piece get to a viewer? | [`hls::segment`], [`stream::subscribers`], [`http::body`] |
 //! | what happens when a publisher goes, comes back, is replaced? | [`stream`] |
 //! | what is answered on which path? | [`mod@http`] |
+//! | who encrypts, and whom do we believe about addresses? | `tls`, [`proxy`] |
 //! | how does it start and end? | [`server`] |
 //! | what is counted? | [`metrics`] |
 //! | how is latency measured without a browser? | [`viewer`] |
 //!
 //! The decisions behind it and their reasons are in `docs/design.md`.
 //!
-//! Not here: transcoding, more than one rendition of a stream, recording, TLS, access control.
+//! Not here: transcoding, more than one rendition of a stream, recording, access control.
 
 pub mod cli;
 pub mod codec;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod dial;
 pub mod flv;
 pub mod hls;
 pub mod http;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod proxy;
 pub mod rtmp;
 pub mod server;
 pub mod stream;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod ts;
 pub mod viewer;

@@ -10,7 +10,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
-use lhls::server::Server;
+use lhls::server::{Reload, Server};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -66,8 +66,20 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         if let Err(error) = cancel_on_signal(shutdown.clone()) {
             return usage_error(&error.into());
         }
+        if let Err(error) = reload_on_signal(server.reload()) {
+            return usage_error(&error.into());
+        }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
+        }
+        #[cfg(feature = "tls")]
+        {
+            if let Some(rtmps) = server.rtmps_address() {
+                info!("publish with TLS to rtmps://{rtmps}/APP/NAME");
+            }
+            if let Some(https) = server.https_address() {
+                info!("watch with TLS https://{https}/APP/NAME/playlist.m3u8");
+            }
         }
         started(&server, shutdown.clone());
         server.run(shutdown).await;
@@ -105,6 +117,17 @@ fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
         shutdown.cancel();
         next().await;
         std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// Has everything that can be read anew read anew on SIGHUP.
+fn reload_on_signal(reload: Reload) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.reload_certificates();
+        }
     });
     Ok(())
 }

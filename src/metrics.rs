@@ -60,6 +60,12 @@ pub struct Metrics {
     pub viewers: Gauge,
     /// Bytes held by rings.
     pub ring_bytes: Gauge,
+    /// Connections that ended before the protocol of their port began, by reason: TLS, or the PROXY header.
+    pub preamble_rejects: Family<Reason, Counter>,
+    /// TLS handshakes that were made.
+    pub tls_handshakes: Counter,
+    /// When the TLS certificate expires, in seconds since 1970; 0 if there is none.
+    pub tls_certificate_expiry: Gauge,
     /// Open HTTP connections.
     pub http_connections: Gauge,
     /// HTTP requests answered.
@@ -96,6 +102,9 @@ impl Metrics {
             streams: Gauge::default(),
             viewers: Gauge::default(),
             ring_bytes: Gauge::default(),
+            preamble_rejects: Family::default(),
+            tls_handshakes: Counter::default(),
+            tls_certificate_expiry: Gauge::default(),
             http_connections: Gauge::default(),
             http_requests: Family::default(),
             http_bytes: Counter::default(),
@@ -192,6 +201,22 @@ impl Metrics {
             "Held by rings",
             Unit::Bytes,
             self.ring_bytes.clone(),
+        );
+        registry.register(
+            "preamble_rejects",
+            "Connections that ended before the protocol of their port began: TLS, or the PROXY header",
+            self.preamble_rejects.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes made",
+            self.tls_handshakes.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When the TLS certificate expires, since 1970; 0 if there is none",
+            Unit::Seconds,
+            self.tls_certificate_expiry.clone(),
         );
         registry.register(
             "http_connections",

@@ -9,14 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::cli::ProxiedPort;
 use crate::config::Config;
 use crate::hls::Now;
 use crate::metrics::Metrics;
+use crate::net::Preamble;
+use crate::proxy::Expectation;
 use crate::stream::registry::Registry;
+#[cfg(feature = "tls")]
+use crate::tls;
 use crate::{http, net, rtmp};
 
 /// Why the server does not start.
@@ -32,6 +38,14 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// Certificate or key are of no use.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Certificate(#[from] tls::certificate::Error),
+    /// The cryptography does not work on this machine.
+    #[cfg(feature = "tls")]
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// A server whose ports are open.
@@ -40,8 +54,36 @@ pub struct Server {
     config: Config,
     rtmp: TcpListener,
     http: TcpListener,
+    #[cfg(feature = "tls")]
+    secure: Option<Secure>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+}
+
+/// The encrypted ports.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Secure {
+    rtmps: Option<(TcpListener, tls::Acceptor)>,
+    https: Option<(TcpListener, tls::Acceptor)>,
+    certificates: Arc<tls::Certificates>,
+}
+
+/// What can be changed while the server runs.
+#[derive(Debug, Clone, Default)]
+pub struct Reload {
+    #[cfg(feature = "tls")]
+    certificates: Option<Arc<tls::Certificates>>,
+}
+
+impl Reload {
+    /// Reads certificate and key anew. What is wrong is said in the log, and what was in use stays in use.
+    pub fn reload_certificates(&self) {
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            certificates.reload_and_log();
+        }
+    }
 }
 
 impl Server {
@@ -53,11 +95,15 @@ impl Server {
         fit_connections(&mut config, net::raise_file_limit());
         let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
         let http = listen(config.http_listen, "http-listen")?;
+        #[cfg(feature = "tls")]
+        let secure = config.secure.as_ref().map(Secure::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
         Ok(Self {
             config,
             rtmp,
             http,
+            #[cfg(feature = "tls")]
+            secure,
             registry,
             metrics: Arc::new(Metrics::new()),
         })
@@ -71,6 +117,31 @@ impl Server {
     /// Where viewers connect.
     pub fn http_address(&self) -> io::Result<SocketAddr> {
         self.http.local_addr()
+    }
+
+    /// Where publishers connect with TLS, if they can.
+    #[cfg(feature = "tls")]
+    pub fn rtmps_address(&self) -> Option<SocketAddr> {
+        let (listener, _) = self.secure.as_ref()?.rtmps.as_ref()?;
+        listener.local_addr().ok()
+    }
+
+    /// Where viewers connect with TLS, if they can.
+    #[cfg(feature = "tls")]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        let (listener, _) = self.secure.as_ref()?.https.as_ref()?;
+        listener.local_addr().ok()
+    }
+
+    /// What can be changed while it runs.
+    pub fn reload(&self) -> Reload {
+        Reload {
+            #[cfg(feature = "tls")]
+            certificates: self
+                .secure
+                .as_ref()
+                .map(|secure| Arc::clone(&secure.certificates)),
+        }
     }
 
     /// The streams.
@@ -89,6 +160,8 @@ impl Server {
             config,
             rtmp,
             http,
+            #[cfg(feature = "tls")]
+            secure,
             registry,
             metrics,
         } = self;
@@ -100,23 +173,65 @@ impl Server {
         let shared = rtmp::listener::Shared {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
+            places: Arc::new(Semaphore::new(settings.max_connections)),
             settings,
         };
-        let service = http::Service::new(Arc::clone(&registry), metrics, config.http);
+        let proxies = |port| Preamble {
+            proxy: config.expectation(port),
+            #[cfg(feature = "tls")]
+            tls: None,
+        };
+        let service = http::Service::new(
+            Arc::clone(&registry),
+            Arc::clone(&metrics),
+            config.http.clone(),
+        );
+        let (service, shared) = (Arc::new(service), Arc::new(shared));
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
         let viewers_shutdown = CancellationToken::new();
         tokio::spawn(http::listener::serve(
             http,
-            Arc::new(service),
+            proxies(ProxiedPort::Http),
+            Arc::clone(&service),
             viewers.clone(),
             viewers_shutdown.clone(),
         ));
         tokio::spawn(rtmp::listener::serve(
             rtmp,
-            Arc::new(shared),
+            proxies(ProxiedPort::Rtmp),
+            Arc::clone(&shared),
             publishers.clone(),
             shutdown.clone(),
         ));
+        #[cfg(feature = "tls")]
+        if let Some(secure) = secure {
+            if let Some((listener, acceptor)) = secure.https {
+                let preamble = Preamble {
+                    tls: Some(acceptor),
+                    ..proxies(ProxiedPort::Https)
+                };
+                let (tasks, shutdown) = (viewers.clone(), viewers_shutdown.clone());
+                tokio::spawn(http::listener::serve(
+                    listener, preamble, service, tasks, shutdown,
+                ));
+            }
+            if let Some((listener, acceptor)) = secure.rtmps {
+                let preamble = Preamble {
+                    tls: Some(acceptor),
+                    ..proxies(ProxiedPort::Rtmps)
+                };
+                let (tasks, shutdown) = (publishers.clone(), shutdown.clone());
+                tokio::spawn(rtmp::listener::serve(
+                    listener, preamble, shared, tasks, shutdown,
+                ));
+            }
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                shutdown
+                    .run_until_cancelled(secure.certificates.watch(&metrics))
+                    .await
+            });
+        }
         let linger = config.streams.packager.retain;
         let reaper = {
             let registry = Arc::clone(&registry);
@@ -169,6 +284,36 @@ fn fit_connections(config: &mut Config, files: Option<u64>) {
              {} would be enough",
             wanted + others
         );
+    }
+}
+
+impl Config {
+    /// Whether connections of a port begin with a PROXY header.
+    fn expectation(&self, port: ProxiedPort) -> Expectation {
+        let proxied = self.proxied.contains(&port) || self.proxied.contains(&ProxiedPort::All);
+        Expectation {
+            from: proxied.then(|| self.http.trusted.clone()),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Secure {
+    fn bind(config: &crate::config::Secure) -> Result<Self, Error> {
+        let certificates = Arc::new(tls::Certificates::load(config.files.clone())?);
+        let rtmps = config.rtmps_listen.map(|address| {
+            let acceptor = tls::Acceptor::rtmps(Arc::clone(&certificates))?;
+            Ok::<_, Error>((listen(address, "rtmps-listen")?, acceptor))
+        });
+        let https = config.https_listen.map(|address| {
+            let acceptor = tls::Acceptor::https(Arc::clone(&certificates))?;
+            Ok::<_, Error>((listen(address, "https-listen")?, acceptor))
+        });
+        Ok(Self {
+            rtmps: rtmps.transpose()?,
+            https: https.transpose()?,
+            certificates,
+        })
     }
 }
 

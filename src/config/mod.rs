@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
-use crate::cli::{OnBusy, ServeArgs};
+use crate::cli::{OnBusy, ProxiedPort, ServeArgs};
+use crate::proxy::TrustedProxies;
 use crate::{hls, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
@@ -47,6 +48,11 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// Where viewers connect.
     pub http_listen: SocketAddr,
+    /// The encrypted ports, if there are any.
+    #[cfg(feature = "tls")]
+    pub secure: Option<Secure>,
+    /// Ports whose connections begin with a PROXY header when they come from `http.trusted`.
+    pub proxied: Vec<ProxiedPort>,
     /// The streams.
     pub streams: stream::registry::Policy,
     /// The RTMP side.
@@ -57,6 +63,18 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Worker threads, if not one for each processor.
     pub threads: Option<usize>,
+}
+
+/// Encrypted ports, and what they show who they are with.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Where publishers connect.
+    pub rtmps_listen: Option<SocketAddr>,
+    /// Where viewers connect.
+    pub https_listen: Option<SocketAddr>,
+    /// Certificate and key.
+    pub files: crate::tls::Files,
 }
 
 impl Config {
@@ -78,12 +96,8 @@ impl Config {
                 args.segment_duration
             )));
         }
-        if args.rtmp_listen == args.http_listen && args.rtmp_listen.port() != 0 {
-            return Err(Error::Contradiction(format!(
-                "--rtmp-listen and --http-listen are both {}; give them different ports",
-                args.rtmp_listen
-            )));
-        }
+        different_ports(args)?;
+        proxies_make_sense(args)?;
         let cors_origin = HeaderValue::from_str(&args.cors_origin)
             .ok()
             .filter(|value| !value.is_empty());
@@ -96,6 +110,9 @@ impl Config {
         Ok(Self {
             rtmp_listen: args.rtmp_listen,
             http_listen: args.http_listen,
+            #[cfg(feature = "tls")]
+            secure: secure(&args.tls)?,
+            proxied: args.proxy.proxy_protocol.clone(),
             streams: stream::registry::Policy {
                 packager: hls::packager::Settings {
                     segment_duration,
@@ -123,6 +140,8 @@ impl Config {
             http: http::Settings {
                 cors_origin,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
+                trusted: TrustedProxies::new(&args.proxy.trusted_proxy),
+                https_redirect: args.proxy.https_redirect,
             },
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
             threads: args
@@ -130,6 +149,90 @@ impl Config {
                 .map(|n| number("threads", n, 1, 512))
                 .transpose()?,
         })
+    }
+}
+
+/// The addresses that ports are opened on, each with its option.
+fn addresses(args: &ServeArgs) -> Vec<(&'static str, SocketAddr)> {
+    let all = [
+        ("rtmp-listen", Some(args.rtmp_listen)),
+        ("http-listen", Some(args.http_listen)),
+        #[cfg(feature = "tls")]
+        ("rtmps-listen", args.tls.rtmps_listen),
+        #[cfg(feature = "tls")]
+        ("https-listen", args.tls.https_listen),
+    ];
+    all.into_iter()
+        .filter_map(|(option, address)| Some((option, address?)))
+        .collect()
+}
+
+fn different_ports(args: &ServeArgs) -> Result<(), Error> {
+    let addresses = addresses(args);
+    for (index, (option, address)) in addresses.iter().enumerate() {
+        let same = addresses[..index]
+            .iter()
+            .find(|(_, other)| other == address && address.port() != 0);
+        if let Some((other, _)) = same {
+            return Err(Error::Contradiction(format!(
+                "--{other} and --{option} are both {address}; give them different ports"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn proxies_make_sense(args: &ServeArgs) -> Result<(), Error> {
+    let proxy = &args.proxy;
+    if !proxy.proxy_protocol.is_empty() && proxy.trusted_proxy.is_empty() {
+        return Err(Error::Contradiction(
+            "--proxy-protocol needs --trusted-proxy: the addresses of those who send the header, as in 10.0.0.0/8".to_owned(),
+        ));
+    }
+    let has_https = addresses(args)
+        .iter()
+        .any(|(option, _)| *option == "https-listen");
+    if proxy.https_redirect.is_some() && !has_https && proxy.trusted_proxy.is_empty() {
+        return Err(Error::Contradiction(
+            "--https-redirect leads nowhere: give --https-listen too, or --trusted-proxy if a proxy in front speaks HTTPS".to_owned(),
+        ));
+    }
+    if proxy.https_redirect == Some(0) {
+        return Err(Error::Invalid {
+            option: "https-redirect",
+            value: "0".to_owned(),
+            reason: "give the port that viewers reach HTTPS at, mostly 443",
+        });
+    }
+    Ok(())
+}
+
+#[cfg(feature = "tls")]
+fn secure(args: &crate::cli::TlsArgs) -> Result<Option<Secure>, Error> {
+    let contradiction = |text: &str| Err(Error::Contradiction(text.to_owned()));
+    let listens = args.https_listen.is_some() || args.rtmps_listen.is_some();
+    match (&args.tls_cert, &args.tls_key) {
+        (None, None) if !listens => Ok(None),
+        (Some(certificate), Some(key)) if listens => Ok(Some(Secure {
+            rtmps_listen: args.rtmps_listen,
+            https_listen: args.https_listen,
+            files: crate::tls::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+        })),
+        (Some(_), Some(_)) => contradiction(
+            "--tls-cert and --tls-key are given but no port to use them on; give --https-listen, --rtmps-listen or both",
+        ),
+        (None, None) => contradiction(
+            "--https-listen and --rtmps-listen need a certificate and its key; give --tls-cert FILE and --tls-key FILE",
+        ),
+        (Some(_), None) => {
+            contradiction("--tls-cert is given without --tls-key, the certificate's private key")
+        }
+        (None, Some(_)) => {
+            contradiction("--tls-key is given without --tls-cert, the key's certificate")
+        }
     }
 }
 
@@ -233,5 +336,39 @@ mod tests {
         ])
         .unwrap_err();
         assert!(error.to_string().contains("different ports"));
+        for (args, part) in [
+            (&["--proxy-protocol", "all"][..], "needs --trusted-proxy"),
+            (&["--https-redirect", "443"], "leads nowhere"),
+            #[cfg(feature = "tls")]
+            (
+                &["--https-listen", "127.0.0.1:8443"],
+                "--tls-cert FILE and --tls-key FILE",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &["--tls-cert", "a", "--rtmps-listen", "127.0.0.1:1936"],
+                "without --tls-key",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &["--tls-cert", "a", "--tls-key", "b"],
+                "no port to use them on",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &[
+                    "--https-listen",
+                    "0.0.0.0:9094",
+                    "--tls-cert",
+                    "a",
+                    "--tls-key",
+                    "b",
+                ],
+                "--http-listen and --https-listen are both",
+            ),
+        ] {
+            let error = config(args).unwrap_err().to_string();
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
     }
 }

@@ -12,9 +12,11 @@
 //! | `/api/time` | the server's clock, for pages that measure latency |
 //! | `/metrics`, `/healthz` | for operators |
 //!
-//! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
+//! GET, HEAD and OPTIONS only. No redirects (but to HTTPS, on request), no cookies: everything can stand behind any CDN.
 
 pub mod body;
+#[cfg(feature = "tls")]
+mod h2;
 pub mod idle;
 pub mod listener;
 mod media;
@@ -23,19 +25,24 @@ mod player;
 mod response;
 mod status;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
+use tracing::debug;
 
 use self::body::ResponseBody;
+use self::idle::Idle;
 use self::meter::Meter;
 use self::response::{Cache, Responder};
 use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
 use crate::metrics::{self, Metrics};
+use crate::proxy::{TrustedProxies, forwarded};
 use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
 use crate::stream::{Stream, Viewer};
@@ -47,6 +54,10 @@ pub struct Settings {
     pub cors_origin: HeaderValue,
     /// Connections at the same time; more get a 503.
     pub max_connections: usize,
+    /// Proxies whose word about a client's address is believed.
+    pub trusted: TrustedProxies,
+    /// Where those who come without encryption are sent: the port of HTTPS.
+    pub https_redirect: Option<u16>,
 }
 
 /// Answers requests; shared by all connections.
@@ -56,11 +67,19 @@ pub struct Service {
     metrics: Arc<Metrics>,
     settings: Settings,
     started: Instant,
+    /// One for each connection that may be open, on all ports together.
+    places: Arc<Semaphore>,
+    /// Those of them that may be done without.
+    idle: Arc<Idle>,
 }
 
 /// One viewer's connection, for as long as it lasts.
 #[derive(Debug)]
 pub struct Connection {
+    /// Who is at the other end; behind a proxy that says so in each request, it is that proxy.
+    peer: SocketAddr,
+    /// Whether it is encrypted.
+    secure: bool,
     meter: Arc<Meter>,
     /// The stream this connection is playing.
     viewer: Mutex<Option<Viewer>>,
@@ -106,14 +125,18 @@ impl Service {
         Self {
             registry,
             metrics,
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+            idle: Arc::default(),
             settings,
             started: Instant::now(),
         }
     }
 
-    /// State for a new connection.
-    pub fn connect(&self) -> Connection {
+    /// State for a new connection from `peer`, encrypted or not.
+    pub fn connect(&self, peer: SocketAddr, secure: bool) -> Connection {
         Connection {
+            peer,
+            secure,
             meter: Arc::new(Meter::new(Arc::clone(&self.metrics))),
             viewer: Mutex::new(None),
             held: AtomicBool::new(false),
@@ -138,6 +161,11 @@ impl Service {
                 StatusCode::URI_TOO_LONG,
                 "the path is longer than any that this server gives out",
             ),
+            Method::GET | Method::HEAD
+                if self.redirects(connection, &target, request.headers()) =>
+            {
+                respond.to_https(request, self.settings.https_redirect)
+            }
             Method::GET | Method::HEAD => {
                 let asked = Asked {
                     query,
@@ -153,7 +181,22 @@ impl Service {
             .http_requests
             .get_or_create(&metrics::Request { kind, status })
             .inc();
+        let client = forwarded::client(
+            &self.settings.trusted,
+            connection.peer.ip(),
+            request.headers(),
+        );
+        debug!(%client, kind, status, "answered");
         response
+    }
+
+    /// Whether this should have been asked for with encryption. What machines ask on the inside is answered as it is.
+    fn redirects(&self, connection: &Connection, target: &Target<'_>, headers: &HeaderMap) -> bool {
+        let (trusted, peer) = (&self.settings.trusted, connection.peer.ip());
+        self.settings.https_redirect.is_some()
+            && !connection.secure
+            && !matches!(target, Target::Metrics | Target::Health)
+            && forwarded::is_secure(trusted, peer, headers) != Some(true)
     }
 
     async fn get(

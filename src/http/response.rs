@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 
 use super::body::ResponseBody;
 
@@ -129,6 +129,42 @@ impl<'a> Responder<'a> {
         response
     }
 
+    /// 301 to the same at the port of HTTPS.
+    pub(super) fn to_https<B>(
+        &self,
+        request: &Request<B>,
+        port: Option<u16>,
+    ) -> Response<ResponseBody> {
+        let asked = request.headers().get(header::HOST);
+        let asked = asked.and_then(|host| host.to_str().ok());
+        let asked = asked.or_else(|| {
+            request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str())
+        });
+        let Some(host) = asked.and_then(host_alone) else {
+            return self.error(
+                StatusCode::BAD_REQUEST,
+                "ask with https://; where that is cannot be said without a Host field",
+            );
+        };
+        let port = port.filter(|&port| port != 443);
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let target = request.uri().path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        let mut response = self.error(
+            StatusCode::MOVED_PERMANENTLY,
+            "this is served with https:// only",
+        );
+        insert(
+            &mut response,
+            header::LOCATION,
+            &format!("https://{host}{port}{target}"),
+        );
+        response
+    }
+
     /// 405 with what is allowed.
     pub(super) fn not_allowed(&self) -> Response<ResponseBody> {
         let mut response = self.error(
@@ -225,6 +261,16 @@ impl Cache {
             Self::Immutable => "public, max-age=600, immutable",
         }
     }
+}
+
+/// The host of an authority, if it has the characters of one.
+fn host_alone(authority: &str) -> Option<&str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
+    (!host.is_empty() && host.bytes().all(sane)).then_some(host)
 }
 
 /// Whether the client takes gzip (RFC 9110, 12.5.3).
@@ -376,6 +422,17 @@ mod tests {
         assert_eq!(joined(0, 8), b"abcdefghi");
         assert_eq!(joined(2, 6), b"cdefg");
         assert_eq!(joined(3, 3), b"d");
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(host_alone("example.org:9094"), Some("example.org"));
+        assert_eq!(host_alone("example.org"), Some("example.org"));
+        assert_eq!(host_alone("[::1]:9094"), Some("[::1]"));
+        assert_eq!(host_alone("[::1]"), Some("[::1]"));
+        for bad in ["", ":80", "a/b", "a@b", "a b", "a\"b"] {
+            assert_eq!(host_alone(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
@@ -20,6 +19,7 @@ use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
 use crate::metrics::{Metrics, Reason};
+use crate::net::Wire;
 use crate::stream::name::StreamName;
 use crate::stream::{Entrance, Publication};
 use crate::time::Repairs;
@@ -47,7 +47,7 @@ enum End {
 
 /// A publisher's connection.
 pub(super) struct Ingest {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     shared: Arc<Shared>,
     session: Session,
     /// Since when the connection has not been publishing.
@@ -68,7 +68,7 @@ struct Run {
 }
 
 impl Ingest {
-    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: Box<dyn Wire>, shared: Arc<Shared>) -> Self {
         let session = Session::new(SessionConfig::default());
         Self {
             stream,
@@ -276,7 +276,12 @@ impl Ingest {
 
     async fn flush(&mut self) -> io::Result<()> {
         while let Some(output) = self.session.take_output() {
-            match timeout(WRITE_PATIENCE, self.stream.write_all(&output)).await {
+            let written = async {
+                self.stream.write_all(&output).await?;
+                // An encrypted connection may have taken more than it has sent.
+                self.stream.flush().await
+            };
+            match timeout(WRITE_PATIENCE, written).await {
                 Ok(written) => written?,
                 Err(_) => {
                     return Err(io::Error::new(

@@ -2,10 +2,11 @@
 //!
 //! A task that panics is caught by its join handle, counted and logged, and touches nobody else.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,7 +14,7 @@ use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Preamble, PreambleError, Wire};
 use crate::stream::registry::Registry;
 
 /// What the RTMP side is told by the configuration.
@@ -36,22 +37,24 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The configuration.
     pub settings: Settings,
+    /// One for each connection that may be open, on all ports together.
+    pub places: Arc<Semaphore>,
 }
 
 /// Accepts connections until `shutdown`; the connections themselves then end their runs too. The caller waits for `tasks`.
 pub async fn serve(
     listener: TcpListener,
+    preamble: Preamble,
     shared: Arc<Shared>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.max_connections));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = net::accept(&listener, "RTMP") => accepted,
             () = shutdown.cancelled() => return,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
             shared.metrics.limit("rtmp_connections");
             warn!(%peer, "publisher turned away: --max-publishers is reached");
             continue;
@@ -60,12 +63,12 @@ pub async fn serve(
             debug!(%peer, %error, "connection was gone before it could be set up");
             continue;
         }
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        let (shared, preamble, shutdown) =
+            (Arc::clone(&shared), preamble.clone(), shutdown.clone());
         tasks.spawn(async move {
             shared.metrics.rtmp_connections.inc();
-            let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-            let ingest = Ingest::new(stream, Arc::clone(&shared));
-            let result = tokio::spawn(ingest.run(shutdown).instrument(span)).await;
+            let served = serve_connection(stream, peer, preamble, Arc::clone(&shared), shutdown);
+            let result = tokio::spawn(served).await;
             if result.is_err_and(|error| error.is_panic()) {
                 shared.metrics.panics.inc();
                 error!(%peer, "a task that served a publisher panicked; only that connection is lost");
@@ -74,4 +77,43 @@ pub async fn serve(
             drop(place);
         });
     }
+}
+
+/// Takes what comes before RTMP off the connection, and serves it.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+) {
+    let begun = tokio::select! {
+        begun = begin(stream, peer, preamble, &shared.metrics) => begun,
+        () = shutdown.cancelled() => return,
+    };
+    match begun {
+        Ok((stream, peer)) => {
+            let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
+            let ingest = Ingest::new(stream, shared);
+            ingest.run(shutdown).instrument(span).await;
+        }
+        Err(error) => error.note(peer, &shared.metrics),
+    }
+}
+
+async fn begin(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    #[cfg_attr(not(feature = "tls"), expect(unused))] metrics: &Metrics,
+) -> Result<(Box<dyn Wire>, SocketAddr), PreambleError> {
+    let peer = preamble.proxy.client(&mut stream, peer).await?;
+    #[cfg(feature = "tls")]
+    if let Some(acceptor) = preamble.tls {
+        acceptor.expect_hello(&mut stream).await?;
+        let (stream, _) = Box::pin(acceptor.accept(stream)).await?;
+        metrics.tls_handshakes.inc();
+        return Ok((Box::new(stream), peer));
+    }
+    Ok((Box::new(stream), peer))
 }

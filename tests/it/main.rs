@@ -9,7 +9,11 @@ mod common;
 
 mod access_units_arrive_untouched;
 mod bad_http;
+#[cfg(feature = "tls")]
+mod bad_http2;
 mod bad_rtmp;
+#[cfg(feature = "tls")]
+mod bad_tls;
 mod cli;
 mod encoder_quirks;
 mod encoders_publish;
@@ -24,7 +28,10 @@ mod latency_viewer;
 mod low_latency;
 mod memory_of_publishers;
 mod playlist_invariants;
+mod proxies;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
+#[cfg(feature = "tls")]
+mod tls;
 mod viewers;

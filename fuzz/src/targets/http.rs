@@ -1,6 +1,7 @@
 //! The request path of the HTTP side: any path, query and headers get an answer that is true to itself, and never a 500.
 
 use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,9 +14,12 @@ use hyper::{Method, Request, Response, Uri};
 use lhls::http::body::ResponseBody;
 use lhls::http::{Connection, Service, Settings};
 use lhls::metrics::Metrics;
+use lhls::proxy::TrustedProxies;
 use lhls::stream::registry::Registry;
 
 use super::ingest;
+
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1024));
 
 /// Pages, playlists and the metrics text are made anew for each request.
 pub fn memory_bound(length: usize) -> usize {
@@ -62,6 +66,8 @@ impl Server {
         let settings = Settings {
             cors_origin: HeaderValue::from_static("*"),
             max_connections: 10,
+            trusted: TrustedProxies::default(),
+            https_redirect: None,
         };
         let service = Service::new(registry, Arc::new(Metrics::new()), settings);
         // With its time standing still until there is nothing else to do, every wait is over at once.
@@ -71,7 +77,7 @@ impl Server {
             .build();
         Self {
             runtime: runtime.expect("a runtime"),
-            connection: service.connect(),
+            connection: service.connect(PEER, false),
             service,
             id,
             growing,

@@ -7,7 +7,7 @@ use clap::Parser;
 use lhls::cli::ServeArgs;
 use lhls::config::Config;
 use lhls::metrics::Metrics;
-use lhls::server::Server;
+use lhls::server::{Reload, Server};
 use lhls::stream::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,11 @@ pub(crate) struct TestServer {
     pub(crate) http: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) reload: Reload,
+    #[cfg(feature = "tls")]
+    pub(crate) rtmps: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    pub(crate) https: Option<SocketAddr>,
     shutdown: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -40,6 +45,11 @@ impl TestServer {
             http: server.http_address().unwrap(),
             metrics: server.metrics(),
             registry: server.registry(),
+            reload: server.reload(),
+            #[cfg(feature = "tls")]
+            rtmps: server.rtmps_address(),
+            #[cfg(feature = "tls")]
+            https: server.https_address(),
             task: Some(tokio::spawn(server.run(shutdown.clone()))),
             shutdown,
         }
