@@ -1,6 +1,7 @@
 //! The command line, exactly as typed. Meaning and ranges are [`crate::config`]'s.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -37,6 +38,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Check a configuration file, or show what is in effect.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Run the server with a built-in test picture to watch.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -48,6 +52,21 @@ pub enum Command {
     /// A table of latency, jitter, stalls and gaps is printed at the end; a line on standard error tells how it goes. The exit code is 0 if
     /// all went well, 1 if the stream could not be watched to the end or was later than --max-p95, 2 if the command line was wrong.
     Latency(LatencyArgs),
+}
+
+/// `lhls config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong in a configuration file. The exit code is 0 if nothing is.
+    Check {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the value of every option as a configuration file, each with where it comes from. Secrets are masked.
+    Show(ServeArgs),
+    /// Print a configuration file that names and explains every option.
+    Example,
 }
 
 /// How logs look.
@@ -71,6 +90,11 @@ pub enum OnBusy {
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// Configuration file (TOML): its keys are the names of these options. The command line comes first, then the environment, then the
+    /// file. SIGHUP reads it again.
+    #[arg(long, env = "LHLS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Where publishers connect.
     #[arg(
         long,
@@ -187,14 +211,16 @@ pub struct ServeArgs {
     #[arg(long, env = "LHLS_ON_BUSY", value_enum, default_value = "takeover")]
     pub on_busy: OnBusy,
 
-    /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
+    /// Origins of the pages that may play what is served (CORS), with commas between; `*` for any. With more than one, shared caches must
+    /// keep answers apart by the page's origin.
     #[arg(
         long,
         env = "LHLS_CORS_ORIGIN",
         value_name = "ORIGIN",
+        value_delimiter = ',',
         default_value = "*"
     )]
-    pub cors_origin: String,
+    pub cors_origin: Vec<String>,
 
     /// How long the server may take to end after Ctrl-C or SIGTERM; what is not finished by then is cut off [0s to 5m].
     #[arg(

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use lhls::cli::{DemoArgs, PublishTestArgs, SignalArgs};
+use lhls::config::layers::Layers;
 use lhls::demo::publisher::{self, PublishOptions};
 use lhls::rtmp::url::Url;
 use tokio_util::sync::CancellationToken;
@@ -13,12 +14,12 @@ use tracing::{error, info};
 use super::{cancel_on_signal, runtime, serve_with, usage_error};
 
 /// Runs the server and publishes the test picture to it, through its real RTMP port.
-pub(super) fn demo(args: &DemoArgs) -> ExitCode {
+pub(super) fn demo(layers: &Layers, args: &DemoArgs) -> ExitCode {
     // Checked before the ports are opened: a wrong option should not start anything.
     if let Err(error) = parse_options(&args.signal, "rtmp://localhost/live/demo") {
         return usage_error(&error);
     }
-    serve_with(&args.serve, |server, shutdown| {
+    serve_with(layers, &args.serve, |server, shutdown| {
         let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) else {
             return;
         };

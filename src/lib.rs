@@ -59,6 +59,7 @@ pub mod demo;
 pub mod flv;
 pub mod hls;
 pub mod http;
+pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod net;

@@ -2,14 +2,16 @@
 
 #[cfg(feature = "demo")]
 mod commands;
+mod config_command;
 mod latency;
+mod reload;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
+use lhls::config::layers::{self, Layers};
 use lhls::server::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,39 +20,40 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let layers = match Layers::read(std::env::args_os()) {
+        Ok(layers) => layers,
         // Help and version go to standard output; a bare `lhls` gets the help as well.
-        Err(error)
+        Err(layers::Error::Usage(error))
             if !error.use_stderr()
                 || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
             error.exit()
         }
-        Err(error) => return usage_error(&anyhow::anyhow!(one_line(&error.to_string()))),
+        Err(error) => return usage_error(&said(error)),
     };
-    if let Err(error) = set_up_logs(&cli) {
+    if let Err(error) = set_up_logs(&layers.cli) {
         return usage_error(&error);
     }
-    match cli.command {
-        Command::Serve(args) => serve(&args),
-        Command::Latency(args) => latency::latency(&args),
+    match &layers.cli.command {
+        Command::Serve(args) => serve_with(&layers, args, |_, _| ()),
+        Command::Config(command) => config_command::config(&layers, command),
+        Command::Latency(args) => latency::latency(args),
         #[cfg(feature = "demo")]
-        Command::Demo(args) => commands::demo(&args),
+        Command::Demo(args) => commands::demo(&layers, args),
         #[cfg(feature = "demo")]
-        Command::PublishTest(args) => commands::publish_test(&args),
+        Command::PublishTest(args) => commands::publish_test(args),
     }
-}
-
-fn serve(args: &ServeArgs) -> ExitCode {
-    serve_with(args, |_, _| ())
 }
 
 /// Runs the server; `started` is told when its ports are open.
-fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)) -> ExitCode {
+fn serve_with(
+    layers: &Layers,
+    args: &ServeArgs,
+    started: impl FnOnce(&Server, CancellationToken),
+) -> ExitCode {
     let config = match Config::new(args) {
         Ok(config) => config,
-        Err(error) => return usage_error(&error.into()),
+        Err(error) => return usage_error(&anyhow::anyhow!(layers.locate(&error))),
     };
     let runtime = match runtime(config.threads) {
         Ok(runtime) => runtime,
@@ -68,6 +71,9 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
+        }
+        if let Err(error) = reload::on_hangup(server.reload(), layers.settings.clone()) {
+            return usage_error(&error.into());
         }
         started(&server, shutdown.clone());
         server.run(shutdown).await;
@@ -121,6 +127,14 @@ fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// What is wrong with a command line, the environment or a configuration file.
+fn said(error: layers::Error) -> anyhow::Error {
+    match error {
+        layers::Error::Usage(error) => anyhow::anyhow!(one_line(&error.to_string())),
+        layers::Error::File(error) => error.into(),
+    }
 }
 
 /// What clap says in several paragraphs, less the usage: what is wrong, and its tip if it has one.

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::hls::Now;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::stream::registry::Registry;
 use crate::{http, net, rtmp};
@@ -37,11 +38,34 @@ pub enum Error {
 /// A server whose ports are open.
 #[derive(Debug)]
 pub struct Server {
-    config: Config,
     rtmp: TcpListener,
     http: TcpListener,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    live: Reload,
+}
+
+/// What can be changed while the server runs.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    registry: Arc<Registry>,
+    rtmp: Arc<Live<rtmp::listener::Settings>>,
+    http: Arc<Live<http::Settings>>,
+    shutdown_timeout: Arc<Live<Duration>>,
+}
+
+impl Reload {
+    /// Takes over what [`crate::config::RELOADABLE`] names; the rest waits for the next start.
+    pub fn apply(&self, config: &Config) {
+        self.registry.set_policy(config.streams.clone());
+        let http_port = self.rtmp.get().http_port;
+        self.rtmp.set(rtmp::listener::Settings {
+            http_port,
+            ..config.rtmp.clone()
+        });
+        self.http.set(config.http.clone());
+        self.shutdown_timeout.set(config.shutdown_timeout);
+    }
 }
 
 impl Server {
@@ -54,8 +78,18 @@ impl Server {
         let rtmp = listen(config.rtmp_listen, "rtmp-listen")?;
         let http = listen(config.http_listen, "http-listen")?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
+        let http_port = http.local_addr().map_or(0, |address| address.port());
+        let live = Reload {
+            registry: Arc::clone(&registry),
+            rtmp: Arc::new(Live::new(rtmp::listener::Settings {
+                http_port,
+                ..config.rtmp
+            })),
+            http: Arc::new(Live::new(config.http)),
+            shutdown_timeout: Arc::new(Live::new(config.shutdown_timeout)),
+        };
         Ok(Self {
-            config,
+            live,
             rtmp,
             http,
             registry,
@@ -83,26 +117,26 @@ impl Server {
         Arc::clone(&self.metrics)
     }
 
+    /// What can be changed while it runs.
+    pub fn reload(&self) -> Reload {
+        self.live.clone()
+    }
+
     /// Serves until `shutdown`, then ends everything.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self {
-            config,
+            live,
             rtmp,
             http,
             registry,
             metrics,
         } = self;
-        let http_port = http.local_addr().unwrap_or(config.http_listen).port();
-        let settings = rtmp::listener::Settings {
-            http_port,
-            ..config.rtmp
-        };
         let shared = rtmp::listener::Shared {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
-            settings,
+            settings: Arc::clone(&live.rtmp),
         };
-        let service = http::Service::new(Arc::clone(&registry), metrics, config.http);
+        let service = http::Service::new(Arc::clone(&registry), metrics, Arc::clone(&live.http));
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
         let viewers_shutdown = CancellationToken::new();
         tokio::spawn(http::listener::serve(
@@ -117,21 +151,20 @@ impl Server {
             publishers.clone(),
             shutdown.clone(),
         ));
-        let linger = config.streams.packager.retain;
         let reaper = {
             let registry = Arc::clone(&registry);
             tokio::spawn(async move {
                 let mut ticks = tokio::time::interval(Duration::from_secs(1));
                 loop {
                     ticks.tick().await;
-                    registry.age(linger, Now::read());
+                    registry.age(registry.policy().packager.retain, Now::read());
                 }
             })
         };
 
         shutdown.cancelled().await;
         info!("shutting down");
-        let deadline = tokio::time::Instant::now() + config.shutdown_timeout;
+        let deadline = tokio::time::Instant::now() + *live.shutdown_timeout.get();
         publishers.close();
         let publishers_done = tokio::time::timeout_at(deadline, publishers.wait())
             .await

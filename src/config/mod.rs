@@ -1,13 +1,16 @@
 //! What was typed, checked: every value in its range, every contradiction named.
 
+pub mod example;
+pub mod file;
+pub mod layers;
+pub mod secret;
 pub mod units;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-
 use crate::cli::{OnBusy, ServeArgs};
+use crate::http::cors::Cors;
 use crate::{hls, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
@@ -39,6 +42,32 @@ pub enum Error {
         reason: &'static str,
     },
 }
+
+impl Error {
+    /// The long name of the option whose value is not accepted, if it is one alone.
+    pub fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Range { option, .. } | Self::Invalid { option, .. } => Some(option),
+            Self::Contradiction(_) => None,
+        }
+    }
+}
+
+/// The options whose change takes effect without a restart, by SIGHUP. Those of streams are for streams that start afterwards.
+pub const RELOADABLE: &[&str] = &[
+    "segment-duration",
+    "part-duration",
+    "target-duration",
+    "announce",
+    "retain",
+    "retain-bytes",
+    "max-streams",
+    "publish-timeout",
+    "reconnect-window",
+    "on-busy",
+    "cors-origin",
+    "shutdown-timeout",
+];
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -84,13 +113,10 @@ impl Config {
                 args.rtmp_listen
             )));
         }
-        let cors_origin = HeaderValue::from_str(&args.cors_origin)
-            .ok()
-            .filter(|value| !value.is_empty());
-        let cors_origin = cors_origin.ok_or_else(|| Error::Invalid {
+        let cors = Cors::new(&args.cors_origin).map_err(|value| Error::Invalid {
             option: "cors-origin",
-            value: args.cors_origin.clone(),
-            reason: "give an origin such as https://example.org, or *",
+            value,
+            reason: "give origins such as https://example.org, or * alone",
         })?;
         let reconnect_window = span("reconnect-window", args.reconnect_window, 0, 600_000)?;
         Ok(Self {
@@ -121,7 +147,7 @@ impl Config {
                 http_port: args.http_listen.port(),
             },
             http: http::Settings {
-                cors_origin,
+                cors,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
             },
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
@@ -210,7 +236,7 @@ mod tests {
             ),
             (
                 ["--cors-origin", ""],
-                "--cors-origin is \"\": give an origin such as https://example.org, or *",
+                "--cors-origin is \"\": give origins such as https://example.org, or * alone",
             ),
         ] {
             assert_eq!(config(&args).unwrap_err().to_string(), text);

@@ -31,7 +31,7 @@ pub async fn serve(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(service.settings.max_connections));
+    let places = Arc::new(Semaphore::new(service.settings.get().max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let idle = Arc::new(Idle::default());
     let mut warned: Option<Instant> = None;

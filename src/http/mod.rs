@@ -15,6 +15,7 @@
 //! GET, HEAD and OPTIONS only. No redirects, no cookies: everything can stand behind any CDN.
 
 pub mod body;
+pub mod cors;
 pub mod idle;
 pub mod listener;
 mod media;
@@ -27,14 +28,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 
 use self::body::ResponseBody;
+use self::cors::Cors;
 use self::meter::Meter;
 use self::response::{Cache, Responder};
 use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
+use crate::live::Live;
 use crate::metrics::{self, Metrics};
 use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
@@ -43,8 +46,8 @@ use crate::stream::{Stream, Viewer};
 /// What the HTTP side is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Value of `Access-Control-Allow-Origin`.
-    pub cors_origin: HeaderValue,
+    /// Which pages may read what is served.
+    pub cors: Cors,
     /// Connections at the same time; more get a 503.
     pub max_connections: usize,
 }
@@ -54,7 +57,7 @@ pub struct Settings {
 pub struct Service {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    settings: Settings,
+    settings: Arc<Live<Settings>>,
     started: Instant,
 }
 
@@ -102,7 +105,11 @@ struct Asked<'a> {
 
 impl Service {
     /// A service of these streams.
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: Settings) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        settings: Arc<Live<Settings>>,
+    ) -> Self {
         Self {
             registry,
             metrics,
@@ -126,7 +133,11 @@ impl Service {
         connection: &Connection,
         request: &Request<B>,
     ) -> Response<ResponseBody> {
-        let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
+        let settings = self.settings.get();
+        let respond = Responder::new(
+            settings.cors.answer(request.headers()),
+            request.method() == Method::HEAD,
+        );
         let (path, query) = (
             request.uri().path(),
             request.uri().query().unwrap_or_default(),

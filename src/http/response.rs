@@ -5,6 +5,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::cors;
 
 /// How long an answer may be kept by a browser or a CDN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +19,13 @@ pub(super) enum Cache {
 /// Makes responses to one request.
 #[derive(Debug)]
 pub(super) struct Responder<'a> {
-    cors_origin: &'a HeaderValue,
+    cors: cors::Answer<'a>,
     head: bool,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(cors_origin: &'a HeaderValue, head: bool) -> Self {
-        Self { cors_origin, head }
+    pub(super) fn new(cors: cors::Answer<'a>, head: bool) -> Self {
+        Self { cors, head }
     }
 
     /// 200 with a body of known length.
@@ -194,24 +195,26 @@ impl<'a> Responder<'a> {
             header::CACHE_CONTROL,
             HeaderValue::from_static(cache.directives()),
         );
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            self.cors_origin.clone(),
-        );
+        if let Some(origin) = self.cors.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(
+                HeaderName::from_static("timing-allow-origin"),
+                origin.clone(),
+            );
+        }
+        if self.cors.varies {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("Content-Length, Content-Range, Date, Retry-After"),
-        );
-        headers.insert(
-            HeaderName::from_static("timing-allow-origin"),
-            self.cors_origin.clone(),
         );
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
         if content_type == crate::hls::playlist::CONTENT_TYPE {
-            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         response
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
-use super::listener::Shared;
+use super::listener::{Settings, Shared};
 use super::session::{self, Event, PublishRequest, Refusal, Session, SessionConfig};
 use crate::flv::{self, Demuxer};
 use crate::hls::Now;
@@ -49,6 +49,8 @@ enum End {
 pub(super) struct Ingest {
     stream: TcpStream,
     shared: Arc<Shared>,
+    /// Those that stood when the connection came.
+    settings: Arc<Settings>,
     session: Session,
     /// Since when the connection has not been publishing.
     idle_since: Instant,
@@ -72,6 +74,7 @@ impl Ingest {
         let session = Session::new(SessionConfig::default());
         Self {
             stream,
+            settings: shared.settings.get(),
             shared,
             session,
             idle_since: Instant::now(),
@@ -113,7 +116,7 @@ impl Ingest {
         loop {
             let (patience, late) = match &self.run {
                 Some(_) => {
-                    let patience = self.shared.settings.publish_timeout;
+                    let patience = self.settings.publish_timeout;
                     (patience, End::Silent(patience))
                 }
                 None => (
@@ -343,7 +346,7 @@ impl Run {
             let name = self.publication.stream().name();
             info!(
                 "live at http://localhost:{}/{name}/playlist.m3u8",
-                shared.settings.http_port
+                shared.settings.get().http_port
             );
         }
     }

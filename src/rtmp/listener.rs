@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::ingest::Ingest;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::stream::registry::Registry;
@@ -35,7 +36,7 @@ pub struct Shared {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The configuration.
-    pub settings: Settings,
+    pub settings: Arc<Live<Settings>>,
 }
 
 /// Accepts connections until `shutdown`; the connections themselves then end their runs too. The caller waits for `tasks`.
@@ -45,7 +46,7 @@ pub async fn serve(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.max_connections));
+    let places = Arc::new(Semaphore::new(shared.settings.get().max_connections));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = net::accept(&listener, "RTMP") => accepted,

@@ -2,18 +2,16 @@
 
 use std::net::TcpListener;
 
-use tokio::io::AsyncBufReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::common::flv;
 use crate::common::media::Clip;
 use crate::common::peer::Peer;
 use crate::common::playlist::Playlist;
+use crate::common::program::{LHLS, Program};
 use crate::common::tools::{Finished, Tool};
 use crate::common::viewer::{self, Viewer};
 use crate::common::within;
-
-const LHLS: &str = env!("CARGO_BIN_EXE_lhls");
 
 #[tokio::test]
 async fn version() {
@@ -162,10 +160,7 @@ async fn ends_on(signal: &str, options: &[&str]) {
         .await
         .unwrap();
 
-    let id = program.child.id().unwrap().to_string();
-    Tool::start("kill", &[format!("-{signal}"), id])
-        .succeed()
-        .await;
+    program.signal(signal).await;
     let mut grown = 0;
     while let Some(chunk) = waiting.next_chunk().await {
         grown += chunk.bytes.len();
@@ -177,8 +172,7 @@ async fn ends_on(signal: &str, options: &[&str]) {
     assert!(end.ended, "{}", end.text);
     assert_eq!(end.last_sequence(), Some(playlist.entries[2].sequence));
     publisher.expect_close().await;
-    let status = within("the end of the program", program.child.wait()).await;
-    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(program.ended().await, Some(0));
     // And the ports are free.
     TcpListener::bind(program.rtmp).unwrap();
 }
@@ -197,40 +191,5 @@ fn assert_refused(finished: &Finished, words: &[&str]) {
     assert!(said.starts_with("lhls: "), "{said}");
     for word in words {
         assert!(said.contains(word), "{word} is missing: {said}");
-    }
-}
-
-/// The program, serving. Killed by its process id when dropped.
-struct Program {
-    child: Child,
-    rtmp: std::net::SocketAddr,
-    http: std::net::SocketAddr,
-}
-
-impl Program {
-    async fn start(options: &[&str]) -> Self {
-        let mut child = Command::new(LHLS)
-            .args(["serve", "--rtmp-listen", "127.0.0.1:0"])
-            .args(["--http-listen", "127.0.0.1:0"])
-            .args(options)
-            .stderr(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = tokio::io::BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = within("the first line of the log", lines.next_line()).await;
-        let first = first.unwrap().expect("a line");
-        if options.contains(&"json") {
-            assert!(first.starts_with('{') && first.ends_with('}'), "{first}");
-        }
-        let address = |after: &str| {
-            let (_, rest) = first.split_once(after).unwrap();
-            let end = rest.find('/').unwrap();
-            rest[..end].parse().unwrap()
-        };
-        let (rtmp, http) = (address("rtmp://"), address("http://"));
-        // Somebody has to read what else it says.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, rtmp, http }
     }
 }

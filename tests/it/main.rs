@@ -11,6 +11,7 @@ mod access_units_arrive_untouched;
 mod bad_http;
 mod bad_rtmp;
 mod cli;
+mod config_file;
 mod encoders_publish;
 mod ffmpeg_round_trip;
 mod golden_playlists;

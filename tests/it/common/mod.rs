@@ -7,6 +7,7 @@ pub(crate) mod logs;
 pub(crate) mod media;
 pub(crate) mod peer;
 pub(crate) mod playlist;
+pub(crate) mod program;
 pub(crate) mod publisher;
 pub(crate) mod recording;
 pub(crate) mod server;
