@@ -44,13 +44,15 @@
 //! | what happens when a publisher goes, comes back, is replaced? | [`stream`] |
 //! | what is answered on which path? | [`mod@http`] |
 //! | how does it start and end? | [`server`] |
+//! | who may publish, who may play? | [`auth`] |
 //! | what is counted? | [`metrics`] |
 //! | how is latency measured without a browser? | [`viewer`] |
 //!
 //! The decisions behind it and their reasons are in `docs/design.md`.
 //!
-//! Not here: transcoding, more than one rendition of a stream, recording, TLS, access control.
+//! Not here: transcoding, more than one rendition of a stream, recording, TLS.
 
+pub mod auth;
 pub mod cli;
 pub mod codec;
 pub mod config;
@@ -58,11 +60,13 @@ pub mod config;
 pub mod demo;
 pub mod flv;
 pub mod hls;
+pub mod hooks;
 pub mod http;
 pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
 pub mod rtmp;
 pub mod server;
 pub mod stream;

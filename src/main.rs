@@ -1,5 +1,6 @@
 //! The `lhls` program: parse, set up logs and runtime, run, and end with the right exit code.
 
+mod access;
 #[cfg(feature = "demo")]
 mod commands;
 mod config_command;
@@ -12,6 +13,7 @@ use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
 use lhls::config::layers::{self, Layers};
+use lhls::config::secret::Secret;
 use lhls::server::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,7 +37,9 @@ fn main() -> ExitCode {
         return usage_error(&error);
     }
     match &layers.cli.command {
-        Command::Serve(args) => serve_with(&layers, args, |_, _| ()),
+        Command::Serve(args) => serve_with(&layers, args, None, |_, _| ()),
+        Command::Key(command) => access::key(command),
+        Command::Sign(args) => access::sign(args),
         Command::Config(command) => config_command::config(&layers, command),
         Command::Latency(args) => latency::latency(args),
         #[cfg(feature = "demo")]
@@ -45,16 +49,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the server; `started` is told when its ports are open.
+/// Runs the server; `started` is told when its ports are open. `own_key` is of the program's own publisher.
 fn serve_with(
     layers: &Layers,
     args: &ServeArgs,
+    own_key: Option<(&'static str, &Secret)>,
     started: impl FnOnce(&Server, CancellationToken),
 ) -> ExitCode {
-    let config = match Config::new(args) {
+    let mut config = match Config::new(args) {
         Ok(config) => config,
         Err(error) => return usage_error(&anyhow::anyhow!(layers.locate(&error))),
     };
+    let own_key = own_key.map(|(name, key)| (name, key.clone()));
+    if let Some((name, key)) = &own_key {
+        config.access.admit(name, key);
+    }
+    let (access, hooks) = (config.access.clone(), config.hooks.clone());
     let runtime = match runtime(config.threads) {
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
@@ -72,7 +82,9 @@ fn serve_with(
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
         }
-        if let Err(error) = reload::on_hangup(server.reload(), layers.settings.clone()) {
+        access::warn(&access, &hooks);
+        let on_hangup = reload::on_hangup(server.reload(), layers.settings.clone(), own_key);
+        if let Err(error) = on_hangup {
             return usage_error(&error.into());
         }
         started(&server, shutdown.clone());

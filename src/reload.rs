@@ -2,18 +2,26 @@
 
 use lhls::cli::{Command, ServeArgs};
 use lhls::config::layers::{Layers, Setting};
+use lhls::config::secret::Secret;
 use lhls::config::{Config, RELOADABLE};
 use lhls::server::Reload;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// Reloads at every SIGHUP. `current` is what the server was started with.
-pub(super) fn on_hangup(reload: Reload, mut current: Vec<Setting>) -> std::io::Result<()> {
+pub(super) fn on_hangup(
+    reload: Reload,
+    mut current: Vec<Setting>,
+    own_key: Option<(&'static str, Secret)>,
+) -> std::io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             match read() {
-                Ok((layers, config)) => {
+                Ok((layers, mut config)) => {
+                    if let Some((name, key)) = &own_key {
+                        config.access.admit(name, key);
+                    }
                     reload.apply(&config);
                     tell(&layers, &current);
                     current = layers.settings;

@@ -6,15 +6,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::auth::Access;
 use crate::config::Config;
 use crate::hls::Now;
+use crate::hooks::{self, Hooks, Watch};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::stream::registry::Registry;
@@ -23,6 +25,9 @@ use crate::{http, net, rtmp};
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(io::Error),
     /// A port cannot be had.
     #[error("cannot listen on {address} (--{option}): {error}{}", hint(.error))]
     Listen {
@@ -42,12 +47,16 @@ pub struct Server {
     http: TcpListener,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    access: Arc<Access>,
+    notices: hooks::Worker,
     live: Reload,
 }
 
 /// What can be changed while the server runs.
 #[derive(Debug, Clone)]
 pub struct Reload {
+    hooks: Arc<Hooks>,
+    access: Arc<Access>,
     registry: Arc<Registry>,
     rtmp: Arc<Live<rtmp::listener::Settings>>,
     http: Arc<Live<http::Settings>>,
@@ -57,6 +66,8 @@ pub struct Reload {
 impl Reload {
     /// Takes over what [`crate::config::RELOADABLE`] names; the rest waits for the next start.
     pub fn apply(&self, config: &Config) {
+        self.access.set_rules(config.access.rules());
+        self.hooks.set(config.hooks.clone());
         self.registry.set_policy(config.streams.clone());
         let http_port = self.rtmp.get().http_port;
         self.rtmp.set(rtmp::listener::Settings {
@@ -79,7 +90,13 @@ impl Server {
         let http = listen(config.http_listen, "http-listen")?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
         let http_port = http.local_addr().map_or(0, |address| address.port());
+        let access = Access::new(config.access.rules()).map_err(Error::Random)?;
+        let access = Arc::new(access);
+        let metrics = Arc::new(Metrics::new());
+        let (hooks, notices) = Hooks::new(config.hooks.clone(), Arc::clone(&metrics));
         let live = Reload {
+            access: Arc::clone(&access),
+            hooks: Arc::clone(&hooks),
             registry: Arc::clone(&registry),
             rtmp: Arc::new(Live::new(rtmp::listener::Settings {
                 http_port,
@@ -90,10 +107,12 @@ impl Server {
         };
         Ok(Self {
             live,
+            access,
             rtmp,
             http,
             registry,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            notices,
         })
     }
 
@@ -126,17 +145,32 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self {
             live,
+            access,
             rtmp,
             http,
             registry,
             metrics,
+            notices,
         } = self;
+        let hooks = Arc::clone(&live.hooks);
+        let notices_stop = CancellationToken::new();
+        let mut notices = tokio::spawn(notices.run(notices_stop.clone()));
+        #[cfg(feature = "jwt")]
+        let key_fetcher = tokio::spawn(fetch_keys(Arc::clone(&access)));
         let shared = rtmp::listener::Shared {
+            access: Arc::clone(&access),
+            hooks: Arc::clone(&hooks),
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             settings: Arc::clone(&live.rtmp),
         };
-        let service = http::Service::new(Arc::clone(&registry), metrics, Arc::clone(&live.http));
+        let service = http::Service::new(
+            Arc::clone(&registry),
+            access,
+            Arc::clone(&hooks),
+            metrics,
+            Arc::clone(&live.http),
+        );
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
         let viewers_shutdown = CancellationToken::new();
         tokio::spawn(http::listener::serve(
@@ -151,13 +185,20 @@ impl Server {
             publishers.clone(),
             shutdown.clone(),
         ));
+        let reaper_stop = CancellationToken::new();
         let reaper = {
-            let registry = Arc::clone(&registry);
+            let (registry, stop) = (Arc::clone(&registry), reaper_stop.clone());
             tokio::spawn(async move {
+                let mut watch = Watch::default();
                 let mut ticks = tokio::time::interval(Duration::from_secs(1));
-                loop {
-                    ticks.tick().await;
+                while !stop.is_cancelled() {
+                    tokio::select! {
+                        _ = ticks.tick() => {}
+                        // Once more: streams have ended meanwhile.
+                        () = stop.cancelled() => {}
+                    }
                     registry.age(registry.policy().packager.retain, Now::read());
+                    watch.look(&registry, &hooks, Instant::now());
                 }
             })
         };
@@ -179,7 +220,17 @@ impl Server {
         let viewers_done = tokio::time::timeout_at(deadline, viewers.wait())
             .await
             .is_ok();
-        reaper.abort();
+        reaper_stop.cancel();
+        let _ = reaper.await;
+        #[cfg(feature = "jwt")]
+        key_fetcher.abort();
+        notices_stop.cancel();
+        if tokio::time::timeout_at(deadline, &mut notices)
+            .await
+            .is_err()
+        {
+            notices.abort();
+        }
         if !(publishers_done && viewers_done) {
             warn!("connections were cut off: --shutdown-timeout has passed");
         }
@@ -212,6 +263,60 @@ fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, Erro
         error,
     })
 }
+
+/// Fetches the keys of viewers' tokens, if they are to be fetched: soon after the start, and again and again.
+#[cfg(feature = "jwt")]
+async fn fetch_keys(access: Arc<Access>) {
+    let mut at = None;
+    loop {
+        let mut pause = KEYS_RETRY;
+        if let Some((url, keys)) = access.fetched_keys() {
+            match fetch_key_set(&url).await {
+                Ok(set) => {
+                    keys.set(set);
+                    pause = KEYS_REFRESH;
+                }
+                Err(reason) => warn!(
+                    "the keys of viewers' tokens (--playback-jwks) stay as they are: {reason}"
+                ),
+            }
+            at = Some(url);
+        }
+        // Another place after a reload is asked at once.
+        let wait = async {
+            while access.fetched_keys().map(|(url, _)| url) == at {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(pause, wait).await;
+    }
+}
+
+#[cfg(feature = "jwt")]
+async fn fetch_key_set(url: &str) -> Result<crate::auth::jwt::KeySet, String> {
+    let url = url
+        .parse()
+        .map_err(|error: crate::viewer::url::Error| error.to_string())?;
+    let fetched = crate::outbound::fetch(
+        hyper::Method::GET,
+        &url,
+        hyper::header::HeaderMap::new(),
+        String::new(),
+        Duration::from_secs(10),
+        1 << 20,
+    );
+    let (status, body) = fetched.await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{} answers with status {status}", url.authority()));
+    }
+    crate::auth::jwt::KeySet::parse(&body)
+}
+
+/// How often fetched keys are fetched anew; who changes keys publishes the new one that long before it is used.
+#[cfg(feature = "jwt")]
+const KEYS_REFRESH: Duration = Duration::from_secs(300);
+#[cfg(feature = "jwt")]
+const KEYS_RETRY: Duration = Duration::from_secs(5);
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -18,17 +18,20 @@ pub fn render() -> String {
         };
         text.push('\n');
         let help = option.get_long_help().or_else(|| option.get_help());
-        for line in wrap(&help.map(ToString::to_string).unwrap_or_default()) {
+        let mut help = help.map(ToString::to_string).unwrap_or_default();
+        // The help of a command line has no full stop at its end.
+        if !help.ends_with('.') {
+            help.push('.');
+        }
+        for line in wrap(&help) {
             let _ = writeln!(text, "# {line}");
         }
+        let _ = writeln!(text, "#{name} = {}", sample(&option));
         if file::is_map(&option) {
             let _ = writeln!(
                 text,
-                "#[{name}]   # as a table: at the file's end, since all that follows belongs to it"
+                "# Or, at the file's end, as a table [{name}] of lines such as \"live/stream\" = \"…\"."
             );
-            let _ = writeln!(text, "#\"live/stream\" = \"…\"");
-        } else {
-            let _ = writeln!(text, "#{name} = {}", sample(&option));
         }
     }
     text
@@ -42,7 +45,15 @@ fn sample(option: &Arg) -> String {
         .map_or("…", |name| name.as_str());
     let defaults = option.get_default_values();
     let values = defaults.iter().map(|value| value.to_string_lossy());
-    let mut values: Vec<String> = values.map(|value| value.into_owned()).collect();
+    let delimiter = option.get_value_delimiter().unwrap_or('\n');
+    let mut values: Vec<String> = values
+        .flat_map(|value| {
+            value
+                .split(delimiter)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
     let kind = Kind::of(option);
     if values.is_empty() {
         values.push(
@@ -55,7 +66,7 @@ fn sample(option: &Arg) -> String {
         );
     }
     match kind {
-        Kind::Switch => "true".to_owned(),
+        Kind::Switch => "false".to_owned(),
         Kind::Number => values.concat(),
         Kind::Text => quoted(&values.concat()),
         Kind::List => {
@@ -111,10 +122,7 @@ mod tests {
         assert!(file.entries.is_empty());
         for option in file::options() {
             let name = option.get_long().unwrap();
-            assert!(
-                text.contains(&format!("\n#{name} = ")) || text.contains(&format!("\n#[{name}]")),
-                "{name}"
-            );
+            assert!(text.contains(&format!("\n#{name} = ")), "{name}");
         }
     }
 

@@ -507,7 +507,7 @@ mod tests {
                 "on-busy = \"wait\"\n",
                 "a.toml:1: on-busy is \"wait\": expected takeover or refuse",
             ),
-            ("retain = {}\n", "a.toml:1: retain is a table"),
+            ("on-busy = {}\n", "a.toml:1: on-busy is a table"),
             ("config = \"b.toml\"\n", "there is no option \"config\""),
             ("help = true\n", "there is no option \"help\""),
             ("retain = \"20s\nx\"", "a.toml:1: "),

@@ -1,5 +1,6 @@
 //! What was typed, checked: every value in its range, every contradiction named.
 
+mod access;
 pub mod example;
 pub mod file;
 pub mod layers;
@@ -9,9 +10,10 @@ pub mod units;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::access::Access;
 use crate::cli::{OnBusy, ServeArgs};
 use crate::http::cors::Cors;
-use crate::{hls, http, rtmp, stream};
+use crate::{hls, hooks, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,7 @@ pub enum Error {
         /// What was given.
         value: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
 }
 
@@ -66,6 +68,21 @@ pub const RELOADABLE: &[&str] = &[
     "reconnect-window",
     "on-busy",
     "cors-origin",
+    "keys",
+    "publish-open",
+    "login-apps",
+    "playback-secret",
+    "playback-jwks",
+    "playback-jwt-claim",
+    "playback-jwt-audience",
+    "playback-jwt-issuer",
+    "hooks-url",
+    "hooks-secret",
+    "hooks-events",
+    "hooks-timeout",
+    "hooks-when-down",
+    "hooks-play-cache",
+    "hooks-viewers-interval",
     "shutdown-timeout",
 ];
 
@@ -78,6 +95,10 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// The streams.
     pub streams: stream::registry::Policy,
+    /// Who may publish and play.
+    pub access: Access,
+    /// The operator's own service.
+    pub hooks: hooks::Settings,
     /// The RTMP side.
     pub rtmp: rtmp::listener::Settings,
     /// The HTTP side.
@@ -116,7 +137,7 @@ impl Config {
         let cors = Cors::new(&args.cors_origin).map_err(|value| Error::Invalid {
             option: "cors-origin",
             value,
-            reason: "give origins such as https://example.org, or * alone",
+            reason: "give origins such as https://example.org, or * alone".to_owned(),
         })?;
         let reconnect_window = span("reconnect-window", args.reconnect_window, 0, 600_000)?;
         Ok(Self {
@@ -141,6 +162,8 @@ impl Config {
                     after_goodbye: reconnect_window / 3,
                 },
             },
+            access: Access::new(args)?,
+            hooks: access::hooks(args)?,
             rtmp: rtmp::listener::Settings {
                 max_connections: number("max-publishers", args.max_publishers, 1, 100_000)?,
                 publish_timeout: span("publish-timeout", args.publish_timeout, 5_000, 600_000)?,
@@ -157,6 +180,62 @@ impl Config {
                 .transpose()?,
         })
     }
+}
+
+/// Sets one option of a stream, as a hook may: a string for times and sizes, a number for numbers.
+///
+/// # Errors
+/// What is wrong with it, also that it is no option of a stream.
+pub fn set_stream_option(
+    policy: &mut stream::registry::Policy,
+    name: &str,
+    value: &serde_json::Value,
+) -> Result<(), Error> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let invalid = |option: &'static str, reason: String| Error::Invalid {
+        option,
+        value: text.clone(),
+        reason,
+    };
+    let time = |option, least, most| {
+        let parsed = text.parse().map_err(|reason| invalid(option, reason))?;
+        span(option, parsed, least, most)
+    };
+    let packager = &mut policy.packager;
+    match name {
+        "segment-duration" => packager.segment_duration = time("segment-duration", 250, 10_000)?,
+        "part-duration" => packager.part_duration = time("part-duration", 20, 1000)?,
+        "retain" => packager.retain = time("retain", 10_000, 600_000)?,
+        "reconnect-window" => {
+            let window = time("reconnect-window", 0, 600_000)?;
+            policy.reconnect = stream::Reconnect {
+                after_loss: window,
+                after_goodbye: window / 3,
+            };
+        }
+        "target-duration" => {
+            let seconds = text
+                .parse()
+                .map_err(|_| invalid("target-duration", "give whole seconds".to_owned()))?;
+            packager.target_duration = Some(number("target-duration", seconds, 1, 12)?);
+        }
+        "on-busy" => {
+            policy.take_over = match text.as_str() {
+                "takeover" => true,
+                "refuse" => false,
+                _ => return Err(invalid("on-busy", "expected takeover or refuse".to_owned())),
+            }
+        }
+        _ => {
+            return Err(Error::Contradiction(format!(
+                "{name:?} is no option of a stream; those are segment-duration, part-duration, target-duration, retain, reconnect-window and on-busy"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a number is in its range.

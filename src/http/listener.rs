@@ -4,6 +4,7 @@
 //! connection are answered one after the other, so there is one in flight for each, however many are sent ahead.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ pub async fn serve(
         let counted = Counted::new(Arc::clone(metrics));
         let idle = idle.enter();
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, service, idle, shutdown)).await;
+            let result = tokio::spawn(serve_connection(stream, peer.ip(), service, idle, shutdown)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 counted.0.panics.inc();
                 error!(%peer, "a task that served a viewer panicked; only that connection is lost");
@@ -89,11 +90,12 @@ async fn find_place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemapho
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: IpAddr,
     service: Arc<Service>,
     place: Arc<Place>,
     shutdown: CancellationToken,
 ) {
-    let connection = service.connect();
+    let connection = service.connect(peer);
     let io = TokioIo::new(MeteredIo::new(
         stream,
         Arc::clone(&connection.meter),

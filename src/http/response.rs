@@ -6,6 +6,7 @@ use hyper::{Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::cors;
+use crate::auth::token::Denied;
 
 /// How long an answer may be kept by a browser or a CDN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,21 @@ pub(super) enum Cache {
 pub(super) struct Responder<'a> {
     cors: cors::Answer<'a>,
     head: bool,
+    private: bool,
 }
 
 impl<'a> Responder<'a> {
     pub(super) fn new(cors: cors::Answer<'a>, head: bool) -> Self {
-        Self { cors, head }
+        Self {
+            cors,
+            head,
+            private: false,
+        }
+    }
+
+    /// Whether shared caches must not keep the answers, because something else than the address decided on them.
+    pub(super) fn set_private(&mut self, private: bool) {
+        self.private = private;
     }
 
     /// 200 with a body of known length.
@@ -121,6 +132,23 @@ impl<'a> Responder<'a> {
         )
     }
 
+    /// 401 if nothing was shown, 403 if it is not good, 503 if that cannot be found out.
+    pub(super) fn denied(&self, denied: &Denied) -> Response<ResponseBody> {
+        let status = match denied {
+            Denied::Missing => StatusCode::UNAUTHORIZED,
+            Denied::HookDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::FORBIDDEN,
+        };
+        let text = vec![Bytes::from(format!("{denied}\n"))];
+        let mut response = self.sized(status, "text/plain; charset=utf-8", Cache::Never, text);
+        match denied {
+            Denied::Missing => insert(&mut response, header::WWW_AUTHENTICATE, "Bearer"),
+            Denied::HookDown => insert(&mut response, header::RETRY_AFTER, "1"),
+            _ => {}
+        }
+        response
+    }
+
     /// 503 with a time to come back.
     pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
         let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -154,7 +182,8 @@ impl<'a> Responder<'a> {
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("*"),
+            // The asterisk does not stand for this one.
+            HeaderValue::from_static("*, Authorization"),
         );
         headers.insert(
             header::ACCESS_CONTROL_MAX_AGE,
@@ -193,7 +222,7 @@ impl<'a> Responder<'a> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(
             header::CACHE_CONTROL,
-            HeaderValue::from_static(cache.directives()),
+            HeaderValue::from_static(cache.directives(self.private)),
         );
         if let Some(origin) = self.cors.origin {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -221,9 +250,10 @@ impl<'a> Responder<'a> {
 }
 
 impl Cache {
-    fn directives(self) -> &'static str {
+    fn directives(self, private: bool) -> &'static str {
         match self {
             Self::Never => "no-store",
+            Self::Immutable if private => "private, max-age=600, immutable",
             // Longer than any ring keeps it; a live segment is of no use after that.
             Self::Immutable => "public, max-age=600, immutable",
         }

@@ -12,6 +12,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::ingest::Ingest;
+use crate::auth::Access;
+use crate::hooks::Hooks;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::net;
@@ -31,6 +33,10 @@ pub struct Settings {
 /// What every connection shares.
 #[derive(Debug)]
 pub struct Shared {
+    /// Who may publish.
+    pub access: Arc<Access>,
+    /// Whom to ask and to tell.
+    pub hooks: Arc<Hooks>,
     /// The streams.
     pub registry: Arc<Registry>,
     /// What is counted.
@@ -65,7 +71,7 @@ pub async fn serve(
         tasks.spawn(async move {
             shared.metrics.rtmp_connections.inc();
             let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-            let ingest = Ingest::new(stream, Arc::clone(&shared));
+            let ingest = Ingest::new(stream, peer.ip(), Arc::clone(&shared));
             let result = tokio::spawn(ingest.run(shutdown).instrument(span)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 shared.metrics.panics.inc();

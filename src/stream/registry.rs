@@ -72,7 +72,19 @@ impl Registry {
     /// # Errors
     /// When the name is live and not to be taken over, or there are too many streams.
     pub fn publish(&self, name: StreamName, now: Now) -> Result<Publication, Error> {
-        let policy = self.policy.get();
+        self.publish_with(name, &self.policy.get(), now)
+    }
+
+    /// The same, with a policy of its own, which counts as far as the stream does not live yet.
+    ///
+    /// # Errors
+    /// As for [`Self::publish`].
+    pub fn publish_with(
+        &self,
+        name: StreamName,
+        policy: &Policy,
+        now: Now,
+    ) -> Result<Publication, Error> {
         // Counted before the entry is taken: `len` would wait for the very shard that the entry holds.
         let full = self.streams.len() >= policy.max_streams;
         let Policy {
