@@ -66,7 +66,8 @@ pub async fn serve(
         let counted = Counted::new(Arc::clone(metrics));
         let idle = idle.enter();
         tasks.spawn(async move {
-            let result = tokio::spawn(serve_connection(stream, peer.ip(), service, idle, shutdown)).await;
+            let result =
+                tokio::spawn(serve_connection(stream, peer.ip(), service, idle, shutdown)).await;
             if result.is_err_and(|error| error.is_panic()) {
                 counted.0.panics.inc();
                 error!(%peer, "a task that served a viewer panicked; only that connection is lost");

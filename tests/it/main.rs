@@ -16,6 +16,7 @@ mod encoders_publish;
 mod ffmpeg_round_trip;
 mod golden_playlists;
 mod group_of_pictures_length;
+mod hooks;
 mod hostile_viewers;
 mod http_conventions;
 #[cfg(feature = "demo")]
@@ -25,4 +26,6 @@ mod playlist_invariants;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
+mod signed_playback;
+mod stream_keys;
 mod viewers;
