@@ -28,19 +28,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lhls::auth::{Access, Rules};
 use lhls::flv::{Demuxer, Event};
 use lhls::hls::Now;
 use lhls::hls::packager;
 use lhls::hls::playlist::{Media, MediaSegment};
 use lhls::hls::segment::{Piece, Segment};
 use lhls::hls::session::Reach;
+use lhls::hooks::{self, Hooks};
 use lhls::http::body::ResponseBody;
+use lhls::http::cors::Cors;
 use lhls::http::meter::{Meter, MeteredIo, Patience};
 use lhls::http::{Service, Settings};
+use lhls::live::Live;
 use lhls::metrics::Metrics;
 use lhls::proxy::TrustedProxies;
 use lhls::rtmp::chunk::{ChunkReader, kind};
@@ -243,12 +246,20 @@ fn http(signal: &Signal) {
     let (registry, mut publication) = published();
     let registry = Arc::new(registry);
     let settings = Settings {
-        cors_origin: HeaderValue::from_static("*"),
+        cors: Cors::new(&["*".to_owned()]).expect("an origin"),
         max_connections: VIEWERS as usize,
         trusted: TrustedProxies::default(),
         https_redirect: None,
     };
-    let service = Arc::new(Service::new(registry, Arc::new(Metrics::new()), settings));
+    let metrics = Arc::new(Metrics::new());
+    let (hooks, _) = Hooks::new(hooks::Settings::default(), Arc::clone(&metrics));
+    let service = Arc::new(Service::new(
+        registry,
+        Arc::new(Access::new(Rules::default()).expect("random numbers")),
+        hooks,
+        metrics,
+        Arc::new(Live::new(settings)),
+    ));
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
     demuxer
         .video(0, signal.video_header(), &mut events)

@@ -1,14 +1,17 @@
 //! The command line, exactly as typed. Meaning and ranges are [`crate::config`]'s.
 
 use std::net::SocketAddr;
-#[cfg(feature = "tls")]
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::pattern::Pattern;
+use crate::config::secret::Secret;
 #[cfg(feature = "demo")]
 use crate::config::units::Size;
 use crate::config::units::{ByteSize, Span};
+use crate::hooks::Event;
 use crate::proxy::Cidr;
 #[cfg(feature = "demo")]
 use crate::rtmp::url::Url;
@@ -40,6 +43,14 @@ pub struct Cli {
 pub enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Make stream keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Sign a playback address, so that it can be played for some time.
+    Sign(SignArgs),
+    /// Check a configuration file, or show what is in effect.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Run the server with a built-in test picture to watch.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -51,6 +62,60 @@ pub enum Command {
     /// A table of latency, jitter, stalls and gaps is printed at the end; a line on standard error tells how it goes. The exit code is 0 if
     /// all went well, 1 if the stream could not be watched to the end or was later than --max-p95, 2 if the command line was wrong.
     Latency(LatencyArgs),
+}
+
+/// `lhls config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong in a configuration file. The exit code is 0 if nothing is.
+    Check {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the value of every option as a configuration file, each with where it comes from. Secrets are masked.
+    Show(Box<ServeArgs>),
+    /// Print a configuration file that names and explains every option.
+    Example,
+}
+
+/// `lhls key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a stream key, and say how it is used.
+    New {
+        /// The stream it is for, as in `live/stream`, or `live/*` for all of an application.
+        #[arg(default_value = "live/stream")]
+        name: Pattern,
+        /// Print the key alone.
+        #[arg(long)]
+        quiet: bool,
+    },
+}
+
+/// `lhls sign`.
+#[derive(Debug, Clone, Args)]
+pub struct SignArgs {
+    /// The address to sign, of a playlist or a player page: http://HOST:PORT/APP/NAME/playlist.m3u8.
+    pub url: String,
+
+    /// How long it shall be valid, rounded up to a full minute, so that those signed within the same minute are the same to a cache.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub ttl: Span,
+
+    /// Configuration file with the server's secret.
+    #[arg(long, env = "LHLS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The server's secret.
+    #[arg(
+        long,
+        env = "LHLS_PLAYBACK_SECRET",
+        value_name = "SECRET",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub playback_secret: Vec<Secret>,
 }
 
 /// How logs look.
@@ -71,9 +136,23 @@ pub enum OnBusy {
     Refuse,
 }
 
+/// What is decided when a hook does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenDown {
+    /// Nobody may.
+    Deny,
+    /// What would be decided without a hook.
+    Allow,
+}
+
 /// Options of the server.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// Configuration file (TOML): its keys are the names of these options. The command line comes first, then the environment, then the
+    /// file. SIGHUP reads it again.
+    #[arg(long, env = "LHLS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Where publishers connect.
     #[arg(
         long,
@@ -138,6 +217,121 @@ pub struct ServeArgs {
     )]
     pub retain_bytes: ByteSize,
 
+    /// Stream keys, as NAME=KEY with commas between: who has a key may publish that stream, under any of the forms that encoders know (key
+    /// as stream name, NAME?key=KEY, user and password). NAME may be `live/*` for all streams of an application. `lhls key new NAME` makes
+    /// one. Better in the file or the environment than on the command line, which other users of this machine can see. Without any,
+    /// streams are taken from this machine only.
+    #[arg(
+        long,
+        env = "LHLS_KEYS",
+        value_name = "NAME=KEY",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub keys: Vec<Secret>,
+
+    /// Take streams from everybody who reaches the RTMP port, under any name, without keys.
+    #[arg(long, env = "LHLS_PUBLISH_OPEN", value_parser = BoolishValueParser::new())]
+    pub publish_open: bool,
+
+    /// Applications, with commas between, whose publishers are asked for user and password (rtmp://USER:KEY@HOST/login/NAME). The
+    /// password is the key, the user can be anything. Encoders that send no password cannot use them. Only if there are keys.
+    #[arg(
+        long,
+        env = "LHLS_LOGIN_APPS",
+        value_name = "APP",
+        value_delimiter = ',',
+        default_value = "login"
+    )]
+    pub login_apps: Vec<String>,
+
+    /// Secrets that playback addresses are signed with, with commas between; at least 16 characters each. With one, nothing is played
+    /// without a signature: see `lhls sign`. The first signs, all are valid, so that a new one can be put in front of the old.
+    #[arg(
+        long,
+        env = "LHLS_PLAYBACK_SECRET",
+        value_name = "SECRET",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub playback_secret: Vec<Secret>,
+
+    /// JSON Web Keys (a file, or a URL that is fetched every five minutes) by which viewers' tokens are checked: HS256, RS256 or ES256.
+    /// With them, nothing is played without a token or a signature.
+    #[arg(long, env = "LHLS_PLAYBACK_JWKS", value_name = "FILE|URL")]
+    pub playback_jwks: Option<String>,
+
+    /// The claim in which a token names the streams it is for: a name, a pattern such as `live/*`, or a list of them.
+    #[arg(
+        long,
+        env = "LHLS_PLAYBACK_JWT_CLAIM",
+        value_name = "CLAIM",
+        default_value = "streams"
+    )]
+    pub playback_jwt_claim: String,
+
+    /// What a token's audience (`aud`) must be.
+    #[arg(long, env = "LHLS_PLAYBACK_JWT_AUDIENCE", value_name = "TEXT")]
+    pub playback_jwt_audience: Option<String>,
+
+    /// What a token's issuer (`iss`) must be.
+    #[arg(long, env = "LHLS_PLAYBACK_JWT_ISSUER", value_name = "TEXT")]
+    pub playback_jwt_issuer: Option<String>,
+
+    /// Where to tell what happens, and to ask what may (POST of JSON to your own service; docs/security.md).
+    #[arg(long, env = "LHLS_HOOKS_URL", value_name = "URL")]
+    pub hooks_url: Option<String>,
+
+    /// What the hook's messages are signed with.
+    #[arg(
+        long,
+        env = "LHLS_HOOKS_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    pub hooks_secret: Option<Secret>,
+
+    /// Events for the hook, with commas between. `publish` and `play` are questions: publishers and viewers wait for the answer.
+    #[arg(
+        long,
+        env = "LHLS_HOOKS_EVENTS",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "publish,publish-start,publish-reconnect,publish-end,viewers,stream-ended"
+    )]
+    pub hooks_events: Vec<Event>,
+
+    /// How long the hook may take to answer [100ms to 30s].
+    #[arg(
+        long,
+        env = "LHLS_HOOKS_TIMEOUT",
+        value_name = "TIME",
+        default_value = "3s"
+    )]
+    pub hooks_timeout: Span,
+
+    /// What is decided when the hook does not answer: nobody may, or keys and signatures decide alone.
+    #[arg(long, env = "LHLS_HOOKS_WHEN_DOWN", value_enum, default_value = "deny")]
+    pub hooks_when_down: WhenDown,
+
+    /// How long an answer to `play` holds for the same token, or for the same address if there is none [1s to 1h].
+    #[arg(
+        long,
+        env = "LHLS_HOOKS_PLAY_CACHE",
+        value_name = "TIME",
+        default_value = "60s"
+    )]
+    pub hooks_play_cache: Span,
+
+    /// How often the hook is told how many are watching, if that has changed [1s to 1h].
+    #[arg(
+        long,
+        env = "LHLS_HOOKS_VIEWERS_INTERVAL",
+        value_name = "TIME",
+        default_value = "30s"
+    )]
+    pub hooks_viewers_interval: Span,
+
     /// Streams at the same time; further publishers are refused [1 to 10000].
     #[arg(
         long,
@@ -190,14 +384,16 @@ pub struct ServeArgs {
     #[arg(long, env = "LHLS_ON_BUSY", value_enum, default_value = "takeover")]
     pub on_busy: OnBusy,
 
-    /// Value of Access-Control-Allow-Origin: the page's origin, or `*` for any.
+    /// Origins of the pages that may play what is served (CORS), with commas between; `*` for any. With more than one, shared caches must
+    /// keep answers apart by the page's origin.
     #[arg(
         long,
         env = "LHLS_CORS_ORIGIN",
         value_name = "ORIGIN",
+        value_delimiter = ',',
         default_value = "*"
     )]
-    pub cors_origin: String,
+    pub cors_origin: Vec<String>,
 
     /// How long the server may take to end after Ctrl-C or SIGTERM; what is not finished by then is cut off [0s to 5m].
     #[arg(

@@ -45,13 +45,15 @@
 //! | what is answered on which path? | [`mod@http`] |
 //! | who encrypts, and whom do we believe about addresses? | `tls`, [`proxy`] |
 //! | how does it start and end? | [`server`] |
+//! | who may publish, who may play? | [`auth`] |
 //! | what is counted? | [`metrics`] |
 //! | how is latency measured without a browser? | [`viewer`] |
 //!
 //! The decisions behind it and their reasons are in `docs/design.md`.
 //!
-//! Not here: transcoding, more than one rendition of a stream, recording, access control.
+//! Not here: transcoding, more than one rendition of a stream, recording.
 
+pub mod auth;
 pub mod cli;
 pub mod codec;
 pub mod config;
@@ -60,10 +62,13 @@ pub mod demo;
 pub mod dial;
 pub mod flv;
 pub mod hls;
+pub mod hooks;
 pub mod http;
+pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
 pub mod proxy;
 pub mod rtmp;
 pub mod server;

@@ -1,16 +1,20 @@
 //! The `lhls` program: parse, set up logs and runtime, run, and end with the right exit code.
 
+mod access;
 #[cfg(feature = "demo")]
 mod commands;
+mod config_command;
 mod latency;
+mod reload;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
-use lhls::server::{Reload, Server};
+use lhls::config::layers::{self, Layers};
+use lhls::config::secret::Secret;
+use lhls::server::Server;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,40 +22,49 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let layers = match Layers::read(std::env::args_os()) {
+        Ok(layers) => layers,
         // Help and version go to standard output; a bare `lhls` gets the help as well.
-        Err(error)
+        Err(layers::Error::Usage(error))
             if !error.use_stderr()
                 || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
             error.exit()
         }
-        Err(error) => return usage_error(&anyhow::anyhow!(one_line(&error.to_string()))),
+        Err(error) => return usage_error(&said(error)),
     };
-    if let Err(error) = set_up_logs(&cli) {
+    if let Err(error) = set_up_logs(&layers.cli) {
         return usage_error(&error);
     }
-    match cli.command {
-        Command::Serve(args) => serve(&args),
-        Command::Latency(args) => latency::latency(&args),
+    match &layers.cli.command {
+        Command::Serve(args) => serve_with(&layers, args, None, |_, _| ()),
+        Command::Key(command) => access::key(command),
+        Command::Sign(args) => access::sign(args),
+        Command::Config(command) => config_command::config(&layers, command),
+        Command::Latency(args) => latency::latency(args),
         #[cfg(feature = "demo")]
-        Command::Demo(args) => commands::demo(&args),
+        Command::Demo(args) => commands::demo(&layers, args),
         #[cfg(feature = "demo")]
-        Command::PublishTest(args) => commands::publish_test(&args),
+        Command::PublishTest(args) => commands::publish_test(args),
     }
 }
 
-fn serve(args: &ServeArgs) -> ExitCode {
-    serve_with(args, |_, _| ())
-}
-
-/// Runs the server; `started` is told when its ports are open.
-fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)) -> ExitCode {
-    let config = match Config::new(args) {
+/// Runs the server; `started` is told when its ports are open. `own_key` is of the program's own publisher.
+fn serve_with(
+    layers: &Layers,
+    args: &ServeArgs,
+    own_key: Option<(&'static str, &Secret)>,
+    started: impl FnOnce(&Server, CancellationToken),
+) -> ExitCode {
+    let mut config = match Config::new(args) {
         Ok(config) => config,
-        Err(error) => return usage_error(&error.into()),
+        Err(error) => return usage_error(&anyhow::anyhow!(layers.locate(&error))),
     };
+    let own_key = own_key.map(|(name, key)| (name, key.clone()));
+    if let Some((name, key)) = &own_key {
+        config.access.admit(name, key);
+    }
+    let (access, hooks) = (config.access.clone(), config.hooks.clone());
     let runtime = match runtime(config.threads) {
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
@@ -66,9 +79,6 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         if let Err(error) = cancel_on_signal(shutdown.clone()) {
             return usage_error(&error.into());
         }
-        if let Err(error) = reload_on_signal(server.reload()) {
-            return usage_error(&error.into());
-        }
         if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
             info!("publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8");
         }
@@ -80,6 +90,11 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
             if let Some(https) = server.https_address() {
                 info!("watch with TLS https://{https}/APP/NAME/playlist.m3u8");
             }
+        }
+        access::warn(&access, &hooks);
+        let on_hangup = reload::on_hangup(server.reload(), layers.settings.clone(), own_key);
+        if let Err(error) = on_hangup {
+            return usage_error(&error.into());
         }
         started(&server, shutdown.clone());
         server.run(shutdown).await;
@@ -121,17 +136,6 @@ fn cancel_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has everything that can be read anew read anew on SIGHUP.
-fn reload_on_signal(reload: Reload) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            reload.reload_certificates();
-        }
-    });
-    Ok(())
-}
-
 fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&cli.log).map_err(|error| {
         anyhow::anyhow!(
@@ -150,6 +154,14 @@ fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// What is wrong with a command line, the environment or a configuration file.
+fn said(error: layers::Error) -> anyhow::Error {
+    match error {
+        layers::Error::Usage(error) => anyhow::anyhow!(one_line(&error.to_string())),
+        layers::Error::File(error) => error.into(),
+    }
 }
 
 /// What clap says in several paragraphs, less the usage: what is wrong, and its tip if it has one.

@@ -40,9 +40,9 @@ pub enum PreambleError {
 }
 
 /// A connection, encrypted or not.
-pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin + Debug {}
+pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + Debug> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug> Wire for T {}
 
 impl Preamble {
     /// Whether the port's protocol begins at once.

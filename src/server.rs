@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::auth::Access;
 use crate::cli::ProxiedPort;
 use crate::config::Config;
 use crate::hls::Now;
+use crate::hooks::{self, Hooks, Watch};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::net::Preamble;
-use crate::proxy::Expectation;
+use crate::proxy::{Expectation, TrustedProxies};
 use crate::stream::registry::Registry;
 #[cfg(feature = "tls")]
 use crate::tls;
@@ -28,6 +31,9 @@ use crate::{http, net, rtmp};
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(io::Error),
     /// A port cannot be had.
     #[error("cannot listen on {address} (--{option}): {error}{}", hint(.error))]
     Listen {
@@ -51,13 +57,58 @@ pub enum Error {
 /// A server whose ports are open.
 #[derive(Debug)]
 pub struct Server {
-    config: Config,
+    proxied: Vec<ProxiedPort>,
     rtmp: TcpListener,
     http: TcpListener,
     #[cfg(feature = "tls")]
     secure: Option<Secure>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    access: Arc<Access>,
+    notices: hooks::Worker,
+    live: Reload,
+}
+
+/// What can be changed while the server runs.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    hooks: Arc<Hooks>,
+    access: Arc<Access>,
+    registry: Arc<Registry>,
+    rtmp: Arc<Live<rtmp::listener::Settings>>,
+    http: Arc<Live<http::Settings>>,
+    shutdown_timeout: Arc<Live<Duration>>,
+    #[cfg(feature = "tls")]
+    certificates: Option<Arc<tls::Certificates>>,
+}
+
+impl Reload {
+    /// Takes over what [`crate::config::RELOADABLE`] names; the rest waits for the next start.
+    pub fn apply(&self, config: &Config) {
+        self.access.set_rules(config.access.rules());
+        self.hooks.set(config.hooks.clone());
+        self.registry.set_policy(config.streams.clone());
+        let http_port = self.rtmp.get().http_port;
+        self.rtmp.set(rtmp::listener::Settings {
+            http_port,
+            ..config.rtmp.clone()
+        });
+        // Whom to believe about addresses is told to the ports as well, when they are opened.
+        let trusted = self.http.get().trusted.clone();
+        self.http.set(http::Settings {
+            trusted,
+            ..config.http.clone()
+        });
+        self.shutdown_timeout.set(config.shutdown_timeout);
+    }
+
+    /// Reads certificate and key anew. What is wrong is said in the log, and what was in use stays in use.
+    pub fn reload_certificates(&self) {
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            certificates.reload_and_log();
+        }
+    }
 }
 
 /// The encrypted ports.
@@ -67,23 +118,6 @@ struct Secure {
     rtmps: Option<(TcpListener, tls::Acceptor)>,
     https: Option<(TcpListener, tls::Acceptor)>,
     certificates: Arc<tls::Certificates>,
-}
-
-/// What can be changed while the server runs.
-#[derive(Debug, Clone, Default)]
-pub struct Reload {
-    #[cfg(feature = "tls")]
-    certificates: Option<Arc<tls::Certificates>>,
-}
-
-impl Reload {
-    /// Reads certificate and key anew. What is wrong is said in the log, and what was in use stays in use.
-    pub fn reload_certificates(&self) {
-        #[cfg(feature = "tls")]
-        if let Some(certificates) = &self.certificates {
-            certificates.reload_and_log();
-        }
-    }
 }
 
 impl Server {
@@ -98,14 +132,37 @@ impl Server {
         #[cfg(feature = "tls")]
         let secure = config.secure.as_ref().map(Secure::bind).transpose()?;
         let registry = Arc::new(Registry::new(config.streams.clone()));
+        let http_port = http.local_addr().map_or(0, |address| address.port());
+        let access = Access::new(config.access.rules()).map_err(Error::Random)?;
+        let access = Arc::new(access);
+        let metrics = Arc::new(Metrics::new());
+        let (hooks, notices) = Hooks::new(config.hooks.clone(), Arc::clone(&metrics));
+        let live = Reload {
+            access: Arc::clone(&access),
+            hooks: Arc::clone(&hooks),
+            registry: Arc::clone(&registry),
+            rtmp: Arc::new(Live::new(rtmp::listener::Settings {
+                http_port,
+                ..config.rtmp
+            })),
+            http: Arc::new(Live::new(config.http)),
+            shutdown_timeout: Arc::new(Live::new(config.shutdown_timeout)),
+            #[cfg(feature = "tls")]
+            certificates: secure
+                .as_ref()
+                .map(|secure| Arc::clone(&secure.certificates)),
+        };
         Ok(Self {
-            config,
+            live,
+            proxied: config.proxied,
+            access,
             rtmp,
             http,
             #[cfg(feature = "tls")]
             secure,
             registry,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
+            notices,
         })
     }
 
@@ -133,17 +190,6 @@ impl Server {
         listener.local_addr().ok()
     }
 
-    /// What can be changed while it runs.
-    pub fn reload(&self) -> Reload {
-        Reload {
-            #[cfg(feature = "tls")]
-            certificates: self
-                .secure
-                .as_ref()
-                .map(|secure| Arc::clone(&secure.certificates)),
-        }
-    }
-
     /// The streams.
     pub fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry)
@@ -154,37 +200,49 @@ impl Server {
         Arc::clone(&self.metrics)
     }
 
+    /// What can be changed while it runs.
+    pub fn reload(&self) -> Reload {
+        self.live.clone()
+    }
+
     /// Serves until `shutdown`, then ends everything.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self {
-            config,
+            live,
+            proxied,
+            access,
             rtmp,
             http,
             #[cfg(feature = "tls")]
             secure,
             registry,
             metrics,
+            notices,
         } = self;
-        let http_port = http.local_addr().unwrap_or(config.http_listen).port();
-        let settings = rtmp::listener::Settings {
-            http_port,
-            ..config.rtmp
-        };
+        let hooks = Arc::clone(&live.hooks);
+        let notices_stop = CancellationToken::new();
+        let mut notices = tokio::spawn(notices.run(notices_stop.clone()));
+        #[cfg(feature = "jwt")]
+        let key_fetcher = tokio::spawn(fetch_keys(Arc::clone(&access)));
         let shared = rtmp::listener::Shared {
+            access: Arc::clone(&access),
+            hooks: Arc::clone(&hooks),
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
-            places: Arc::new(Semaphore::new(settings.max_connections)),
-            settings,
+            settings: Arc::clone(&live.rtmp),
+            places: Arc::new(Semaphore::new(live.rtmp.get().max_connections)),
         };
         let proxies = |port| Preamble {
-            proxy: config.expectation(port),
+            proxy: expectation(&proxied, &live.http.get().trusted, port),
             #[cfg(feature = "tls")]
             tls: None,
         };
         let service = http::Service::new(
             Arc::clone(&registry),
+            access,
+            Arc::clone(&hooks),
             Arc::clone(&metrics),
-            config.http.clone(),
+            Arc::clone(&live.http),
         );
         let (service, shared) = (Arc::new(service), Arc::new(shared));
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
@@ -232,21 +290,27 @@ impl Server {
                     .await
             });
         }
-        let linger = config.streams.packager.retain;
+        let reaper_stop = CancellationToken::new();
         let reaper = {
-            let registry = Arc::clone(&registry);
+            let (registry, stop) = (Arc::clone(&registry), reaper_stop.clone());
             tokio::spawn(async move {
+                let mut watch = Watch::default();
                 let mut ticks = tokio::time::interval(Duration::from_secs(1));
-                loop {
-                    ticks.tick().await;
-                    registry.age(linger, Now::read());
+                while !stop.is_cancelled() {
+                    tokio::select! {
+                        _ = ticks.tick() => {}
+                        // Once more: streams have ended meanwhile.
+                        () = stop.cancelled() => {}
+                    }
+                    registry.age(registry.policy().packager.retain, Now::read());
+                    watch.look(&registry, &hooks, Instant::now());
                 }
             })
         };
 
         shutdown.cancelled().await;
         info!("shutting down");
-        let deadline = tokio::time::Instant::now() + config.shutdown_timeout;
+        let deadline = tokio::time::Instant::now() + *live.shutdown_timeout.get();
         publishers.close();
         let publishers_done = tokio::time::timeout_at(deadline, publishers.wait())
             .await
@@ -261,7 +325,17 @@ impl Server {
         let viewers_done = tokio::time::timeout_at(deadline, viewers.wait())
             .await
             .is_ok();
-        reaper.abort();
+        reaper_stop.cancel();
+        let _ = reaper.await;
+        #[cfg(feature = "jwt")]
+        key_fetcher.abort();
+        notices_stop.cancel();
+        if tokio::time::timeout_at(deadline, &mut notices)
+            .await
+            .is_err()
+        {
+            notices.abort();
+        }
         if !(publishers_done && viewers_done) {
             warn!("connections were cut off: --shutdown-timeout has passed");
         }
@@ -287,13 +361,15 @@ fn fit_connections(config: &mut Config, files: Option<u64>) {
     }
 }
 
-impl Config {
-    /// Whether connections of a port begin with a PROXY header.
-    fn expectation(&self, port: ProxiedPort) -> Expectation {
-        let proxied = self.proxied.contains(&port) || self.proxied.contains(&ProxiedPort::All);
-        Expectation {
-            from: proxied.then(|| self.http.trusted.clone()),
-        }
+/// Whether connections of a port begin with a PROXY header.
+fn expectation(
+    proxied: &[ProxiedPort],
+    trusted: &TrustedProxies,
+    port: ProxiedPort,
+) -> Expectation {
+    let expected = proxied.contains(&port) || proxied.contains(&ProxiedPort::All);
+    Expectation {
+        from: expected.then(|| trusted.clone()),
     }
 }
 
@@ -324,6 +400,60 @@ fn listen(address: SocketAddr, option: &'static str) -> Result<TcpListener, Erro
         error,
     })
 }
+
+/// Fetches the keys of viewers' tokens, if they are to be fetched: soon after the start, and again and again.
+#[cfg(feature = "jwt")]
+async fn fetch_keys(access: Arc<Access>) {
+    let mut at = None;
+    loop {
+        let mut pause = KEYS_RETRY;
+        if let Some((url, keys)) = access.fetched_keys() {
+            match fetch_key_set(&url).await {
+                Ok(set) => {
+                    keys.set(set);
+                    pause = KEYS_REFRESH;
+                }
+                Err(reason) => warn!(
+                    "the keys of viewers' tokens (--playback-jwks) stay as they are: {reason}"
+                ),
+            }
+            at = Some(url);
+        }
+        // Another place after a reload is asked at once.
+        let wait = async {
+            while access.fetched_keys().map(|(url, _)| url) == at {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(pause, wait).await;
+    }
+}
+
+#[cfg(feature = "jwt")]
+async fn fetch_key_set(url: &str) -> Result<crate::auth::jwt::KeySet, String> {
+    let url = url
+        .parse()
+        .map_err(|error: crate::viewer::url::Error| error.to_string())?;
+    let fetched = crate::outbound::fetch(
+        hyper::Method::GET,
+        &url,
+        hyper::header::HeaderMap::new(),
+        String::new(),
+        Duration::from_secs(10),
+        1 << 20,
+    );
+    let (status, body) = fetched.await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{} answers with status {status}", url.authority()));
+    }
+    crate::auth::jwt::KeySet::parse(&body)
+}
+
+/// How often fetched keys are fetched anew; who changes keys publishes the new one that long before it is used.
+#[cfg(feature = "jwt")]
+const KEYS_REFRESH: Duration = Duration::from_secs(300);
+#[cfg(feature = "jwt")]
+const KEYS_RETRY: Duration = Duration::from_secs(5);
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {

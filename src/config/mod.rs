@@ -1,15 +1,20 @@
 //! What was typed, checked: every value in its range, every contradiction named.
 
+mod access;
+pub mod example;
+pub mod file;
+pub mod layers;
+pub mod secret;
 pub mod units;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-
+pub use self::access::Access;
 use crate::cli::{OnBusy, ProxiedPort, ServeArgs};
+use crate::http::cors::Cors;
 use crate::proxy::TrustedProxies;
-use crate::{hls, http, rtmp, stream};
+use crate::{hls, hooks, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +42,51 @@ pub enum Error {
         /// What was given.
         value: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
 }
+
+impl Error {
+    /// The long name of the option whose value is not accepted, if it is one alone.
+    pub fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Range { option, .. } | Self::Invalid { option, .. } => Some(option),
+            Self::Contradiction(_) => None,
+        }
+    }
+}
+
+/// The options whose change takes effect without a restart, by SIGHUP. Those of streams are for streams that start afterwards.
+pub const RELOADABLE: &[&str] = &[
+    "segment-duration",
+    "part-duration",
+    "target-duration",
+    "announce",
+    "retain",
+    "retain-bytes",
+    "max-streams",
+    "publish-timeout",
+    "reconnect-window",
+    "on-busy",
+    "cors-origin",
+    "https-redirect",
+    "keys",
+    "publish-open",
+    "login-apps",
+    "playback-secret",
+    "playback-jwks",
+    "playback-jwt-claim",
+    "playback-jwt-audience",
+    "playback-jwt-issuer",
+    "hooks-url",
+    "hooks-secret",
+    "hooks-events",
+    "hooks-timeout",
+    "hooks-when-down",
+    "hooks-play-cache",
+    "hooks-viewers-interval",
+    "shutdown-timeout",
+];
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -55,6 +102,10 @@ pub struct Config {
     pub proxied: Vec<ProxiedPort>,
     /// The streams.
     pub streams: stream::registry::Policy,
+    /// Who may publish and play.
+    pub access: Access,
+    /// The operator's own service.
+    pub hooks: hooks::Settings,
     /// The RTMP side.
     pub rtmp: rtmp::listener::Settings,
     /// The HTTP side.
@@ -98,13 +149,10 @@ impl Config {
         }
         different_ports(args)?;
         proxies_make_sense(args)?;
-        let cors_origin = HeaderValue::from_str(&args.cors_origin)
-            .ok()
-            .filter(|value| !value.is_empty());
-        let cors_origin = cors_origin.ok_or_else(|| Error::Invalid {
+        let cors = Cors::new(&args.cors_origin).map_err(|value| Error::Invalid {
             option: "cors-origin",
-            value: args.cors_origin.clone(),
-            reason: "give an origin such as https://example.org, or *",
+            value,
+            reason: "give origins such as https://example.org, or * alone".to_owned(),
         })?;
         let reconnect_window = span("reconnect-window", args.reconnect_window, 0, 600_000)?;
         Ok(Self {
@@ -132,13 +180,15 @@ impl Config {
                     after_goodbye: reconnect_window / 3,
                 },
             },
+            access: Access::new(args)?,
+            hooks: access::hooks(args)?,
             rtmp: rtmp::listener::Settings {
                 max_connections: number("max-publishers", args.max_publishers, 1, 100_000)?,
                 publish_timeout: span("publish-timeout", args.publish_timeout, 5_000, 600_000)?,
                 http_port: args.http_listen.port(),
             },
             http: http::Settings {
-                cors_origin,
+                cors,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
                 trusted: TrustedProxies::new(&args.proxy.trusted_proxy),
                 https_redirect: args.proxy.https_redirect,
@@ -201,7 +251,7 @@ fn proxies_make_sense(args: &ServeArgs) -> Result<(), Error> {
         return Err(Error::Invalid {
             option: "https-redirect",
             value: "0".to_owned(),
-            reason: "give the port that viewers reach HTTPS at, mostly 443",
+            reason: "give the port that viewers reach HTTPS at, mostly 443".to_owned(),
         });
     }
     Ok(())
@@ -234,6 +284,62 @@ fn secure(args: &crate::cli::TlsArgs) -> Result<Option<Secure>, Error> {
             contradiction("--tls-key is given without --tls-cert, the key's certificate")
         }
     }
+}
+
+/// Sets one option of a stream, as a hook may: a string for times and sizes, a number for numbers.
+///
+/// # Errors
+/// What is wrong with it, also that it is no option of a stream.
+pub fn set_stream_option(
+    policy: &mut stream::registry::Policy,
+    name: &str,
+    value: &serde_json::Value,
+) -> Result<(), Error> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let invalid = |option: &'static str, reason: String| Error::Invalid {
+        option,
+        value: text.clone(),
+        reason,
+    };
+    let time = |option, least, most| {
+        let parsed = text.parse().map_err(|reason| invalid(option, reason))?;
+        span(option, parsed, least, most)
+    };
+    let packager = &mut policy.packager;
+    match name {
+        "segment-duration" => packager.segment_duration = time("segment-duration", 250, 10_000)?,
+        "part-duration" => packager.part_duration = time("part-duration", 20, 1000)?,
+        "retain" => packager.retain = time("retain", 10_000, 600_000)?,
+        "reconnect-window" => {
+            let window = time("reconnect-window", 0, 600_000)?;
+            policy.reconnect = stream::Reconnect {
+                after_loss: window,
+                after_goodbye: window / 3,
+            };
+        }
+        "target-duration" => {
+            let seconds = text
+                .parse()
+                .map_err(|_| invalid("target-duration", "give whole seconds".to_owned()))?;
+            packager.target_duration = Some(number("target-duration", seconds, 1, 12)?);
+        }
+        "on-busy" => {
+            policy.take_over = match text.as_str() {
+                "takeover" => true,
+                "refuse" => false,
+                _ => return Err(invalid("on-busy", "expected takeover or refuse".to_owned())),
+            }
+        }
+        _ => {
+            return Err(Error::Contradiction(format!(
+                "{name:?} is no option of a stream; those are segment-duration, part-duration, target-duration, retain, reconnect-window and on-busy"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a number is in its range.
@@ -313,7 +419,7 @@ mod tests {
             ),
             (
                 ["--cors-origin", ""],
-                "--cors-origin is \"\": give an origin such as https://example.org, or *",
+                "--cors-origin is \"\": give origins such as https://example.org, or * alone",
             ),
         ] {
             assert_eq!(config(&args).unwrap_err().to_string(), text);

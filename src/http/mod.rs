@@ -11,10 +11,12 @@
 //! | `/`, `/api/streams` | live streams, for people and for programmes |
 //! | `/api/time` | the server's clock, for pages that measure latency |
 //! | `/metrics`, `/healthz` | for operators |
+//! | `/@TOKEN/…` | any of these, with what a viewer must show ([`crate::auth::token`]); `playlist.m3u8?token=TOKEN` leads there |
 //!
 //! GET, HEAD and OPTIONS only. No redirects (but to HTTPS, on request), no cookies: everything can stand behind any CDN.
 
 pub mod body;
+pub mod cors;
 #[cfg(feature = "tls")]
 mod h2;
 pub mod idle;
@@ -25,22 +27,27 @@ mod player;
 mod response;
 mod status;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
 use self::body::ResponseBody;
+use self::cors::Cors;
 use self::idle::Idle;
 use self::meter::Meter;
 use self::response::{Cache, Responder};
+use crate::auth::Access;
+use crate::auth::token::{Denied, Seen, Shown};
 use crate::hls::names::{self, File};
 use crate::hls::playlist::{self, Rendered};
+use crate::hooks::{self, Hooks, Verdict};
+use crate::live::Live;
 use crate::metrics::{self, Metrics};
 use crate::proxy::{TrustedProxies, forwarded};
 use crate::stream::name::StreamName;
@@ -50,8 +57,8 @@ use crate::stream::{Stream, Viewer};
 /// What the HTTP side is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Value of `Access-Control-Allow-Origin`.
-    pub cors_origin: HeaderValue,
+    /// Which pages may read what is served.
+    pub cors: Cors,
     /// Connections at the same time; more get a 503.
     pub max_connections: usize,
     /// Proxies whose word about a client's address is believed.
@@ -63,9 +70,11 @@ pub struct Settings {
 /// Answers requests; shared by all connections.
 #[derive(Debug)]
 pub struct Service {
+    access: Arc<Access>,
+    hooks: Arc<Hooks>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    settings: Settings,
+    settings: Arc<Live<Settings>>,
     started: Instant,
     /// One for each connection that may be open, on all ports together.
     places: Arc<Semaphore>,
@@ -117,15 +126,40 @@ enum Form {
 struct Asked<'a> {
     query: &'a str,
     headers: &'a HeaderMap,
+    /// The token of `playlist.m3u8?token=…`, which goes on in the path.
+    entry_token: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn agent(&self) -> Option<&'a str> {
+        self.headers.get(header::USER_AGENT)?.to_str().ok()
+    }
+
+    /// The token in `Authorization: Bearer`.
+    fn bearer(&self) -> Option<&'a str> {
+        let value = self.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
+    }
 }
 
 impl Service {
     /// A service of these streams.
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: Settings) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        access: Arc<Access>,
+        hooks: Arc<Hooks>,
+        metrics: Arc<Metrics>,
+        settings: Arc<Live<Settings>>,
+    ) -> Self {
         Self {
+            access,
+            hooks,
             registry,
             metrics,
-            places: Arc::new(Semaphore::new(settings.max_connections)),
+            places: Arc::new(Semaphore::new(settings.get().max_connections)),
             idle: Arc::default(),
             settings,
             started: Instant::now(),
@@ -149,29 +183,41 @@ impl Service {
         connection: &Connection,
         request: &Request<B>,
     ) -> Response<ResponseBody> {
-        let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
-        let (path, query) = (
-            request.uri().path(),
-            request.uri().query().unwrap_or_default(),
+        let settings = self.settings.get();
+        let mut respond = Responder::new(
+            settings.cors.answer(request.headers()),
+            request.method() == Method::HEAD,
         );
+        let client = forwarded::client(&settings.trusted, connection.peer.ip(), request.headers());
+        let (token, path) = split_token(request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
         let target = Target::parse(path, query);
         let kind = target.kind();
         let response = match *request.method() {
-            _ if path.len() > MAX_PATH => respond.error(
-                StatusCode::URI_TOO_LONG,
-                "the path is longer than any that this server gives out",
-            ),
+            _ if path.len() > MAX_PATH || token.is_some_and(|token| token.len() > MAX_TOKEN) => {
+                respond.error(
+                    StatusCode::URI_TOO_LONG,
+                    "the path is longer than any that this server gives out",
+                )
+            }
             Method::GET | Method::HEAD
-                if self.redirects(connection, &target, request.headers()) =>
+                if redirects(&settings, connection, &target, request.headers()) =>
             {
-                respond.to_https(request, self.settings.https_redirect)
+                respond.to_https(request, settings.https_redirect)
             }
             Method::GET | Method::HEAD => {
                 let asked = Asked {
                     query,
                     headers: request.headers(),
+                    entry_token: target.entry_token(token, query),
                 };
-                self.get(connection, asked, target, &respond).await
+                match self.permit(&target, token, asked, client).await {
+                    Ok(seen) => {
+                        respond.set_private(seen == Seen::ByOther);
+                        self.get(connection, asked, target, &respond).await
+                    }
+                    Err(denied) => respond.denied(&denied),
+                }
             }
             Method::OPTIONS => respond.options(),
             _ => respond.not_allowed(),
@@ -181,22 +227,42 @@ impl Service {
             .http_requests
             .get_or_create(&metrics::Request { kind, status })
             .inc();
-        let client = forwarded::client(
-            &self.settings.trusted,
-            connection.peer.ip(),
-            request.headers(),
-        );
         debug!(%client, kind, status, "answered");
         response
     }
 
-    /// Whether this should have been asked for with encryption. What machines ask on the inside is answered as it is.
-    fn redirects(&self, connection: &Connection, target: &Target<'_>, headers: &HeaderMap) -> bool {
-        let (trusted, peer) = (&self.settings.trusted, connection.peer.ip());
-        self.settings.https_redirect.is_some()
-            && !connection.secure
-            && !matches!(target, Target::Metrics | Target::Health)
-            && forwarded::is_secure(trusted, peer, headers) != Some(true)
+    /// Whether the stream that is asked for, if one is, may be had.
+    async fn permit(
+        &self,
+        target: &Target<'_>,
+        in_path: Option<&str>,
+        asked: Asked<'_>,
+        client: IpAddr,
+    ) -> Result<Seen, Denied> {
+        let Some(name) = target.stream() else {
+            return Ok(Seen::ByAddress);
+        };
+        let shown = Shown {
+            in_path: in_path.or(asked.entry_token),
+            in_header: asked.bearer(),
+        };
+        let seen = self.access.viewer(name, shown)?;
+        if !self.hooks.has(hooks::Event::Play) {
+            return Ok(seen);
+        }
+        let player = hooks::Player {
+            address: client,
+            stream: name,
+            token: shown.in_path.or(shown.in_header),
+            agent: asked.agent(),
+        };
+        match self.hooks.play(player).await {
+            Verdict::Allow { .. } if shown.in_path.is_some() => Ok(seen),
+            Verdict::Allow { .. } => Ok(Seen::ByOther),
+            Verdict::Deny(_) => Err(Denied::Hook),
+            Verdict::Down(_) if self.hooks.allows_when_down() => Ok(seen),
+            Verdict::Down(_) => Err(Denied::HookDown),
+        }
     }
 
     async fn get(
@@ -361,6 +427,26 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// The stream whose media is asked for.
+    fn stream(&self) -> Option<&'a str> {
+        match *self {
+            Self::Multivariant(name, _) | Self::File(name, _) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The token of `?token=`, where playing begins and none stands in the path.
+    fn entry_token(&self, in_path: Option<&str>, query: &'a str) -> Option<&'a str> {
+        let plain = |token: &&str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~=".contains(&byte);
+            !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(plain)
+        };
+        match (self, in_path) {
+            (Self::Multivariant(..), None) => parameter(query, "token").filter(plain),
+            _ => None,
+        }
+    }
+
     /// The name of the kind in the metrics.
     fn kind(&self) -> &'static str {
         match self {
@@ -378,6 +464,31 @@ impl<'a> Target<'a> {
             | Self::Unknown => "other",
         }
     }
+}
+
+/// The token of `/@TOKEN/REST`, and `/REST`. No stream's name begins with `@`.
+fn split_token(path: &str) -> (Option<&str>, &str) {
+    let signed = path.strip_prefix("/@").and_then(|rest| {
+        let slash = rest.find('/')?;
+        Some(rest.split_at(slash))
+    });
+    match signed {
+        Some((token, rest)) => (Some(token), rest),
+        None => (None, path),
+    }
+}
+
+/// Whether this should have been asked for with encryption. What machines ask on the inside is answered as it is.
+fn redirects(
+    settings: &Settings,
+    connection: &Connection,
+    target: &Target<'_>,
+    headers: &HeaderMap,
+) -> bool {
+    settings.https_redirect.is_some()
+        && !connection.secure
+        && !matches!(target, Target::Metrics | Target::Health)
+        && forwarded::is_secure(&settings.trusted, connection.peer.ip(), headers) != Some(true)
 }
 
 /// The value of a query's parameter; empty when it has none.
@@ -420,9 +531,28 @@ async fn multivariant(
         Form::LowLatency(wanted) => forms.low_latency(wanted),
     };
     match rendered {
-        Some(rendered) => playlist_response(rendered, asked.headers, respond),
+        Some(rendered) => match asked.entry_token {
+            Some(token) => {
+                let text = with_token(rendered.plain(), stream.name().as_str(), token);
+                respond.full(playlist::CONTENT_TYPE, Cache::Never, text)
+            }
+            None => playlist_response(rendered, asked.headers, respond),
+        },
         None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
     }
+}
+
+/// A multivariant playlist whose media playlists carry the token in their path, as all below them then does.
+fn with_token(playlist: &[u8], name: &str, token: &str) -> Vec<u8> {
+    let up = "../".repeat(name.matches('/').count() + 1);
+    let mut text = Vec::new();
+    for line in playlist.split_inclusive(|&byte| byte == b'\n') {
+        if !line.starts_with(b"#") && !line.trim_ascii().is_empty() {
+            text.extend_from_slice(format!("{up}@{token}/{name}/").as_bytes());
+        }
+        text.extend_from_slice(line);
+    }
+    text
 }
 
 fn playlist_response(
@@ -462,6 +592,8 @@ const RETURN_WAIT: Duration = Duration::from_secs(8);
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// A stream name, a slash and a file name, with room.
 const MAX_PATH: usize = 1024;
+/// A JSON Web Token with some claims and an RSA signature.
+const MAX_TOKEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -515,6 +647,30 @@ mod tests {
         ] {
             assert!(matches!(parse(path), Target::Unknown), "{path}");
         }
+    }
+
+    #[test]
+    fn tokens_in_front() {
+        for (path, token, rest) in [
+            ("/@1.x/live/a/ll.m3u8", Some("1.x"), "/live/a/ll.m3u8"),
+            ("/@/live/a/", Some(""), "/live/a/"),
+            ("/@1.x", None, "/@1.x"),
+            ("/live/@1.x/a", None, "/live/@1.x/a"),
+            ("/", None, "/"),
+        ] {
+            assert_eq!(split_token(path), (token, rest), "{path}");
+        }
+        assert!(matches!(Target::parse("/@1.x", ""), Target::Unknown));
+    }
+
+    #[test]
+    fn a_token_goes_on_in_the_path() {
+        let playlist = b"#EXTM3U\n#EXT-X-STREAM-INF:X=1\nmedia-1.m3u8\n";
+        let text = String::from_utf8(with_token(playlist, "live/a", "t.1")).unwrap();
+        assert_eq!(
+            text,
+            "#EXTM3U\n#EXT-X-STREAM-INF:X=1\n../../@t.1/live/a/media-1.m3u8\n"
+        );
     }
 
     #[test]

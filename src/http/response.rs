@@ -5,6 +5,8 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::cors;
+use crate::auth::token::Denied;
 
 /// How long an answer may be kept by a browser or a CDN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +20,23 @@ pub(super) enum Cache {
 /// Makes responses to one request.
 #[derive(Debug)]
 pub(super) struct Responder<'a> {
-    cors_origin: &'a HeaderValue,
+    cors: cors::Answer<'a>,
     head: bool,
+    private: bool,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(cors_origin: &'a HeaderValue, head: bool) -> Self {
-        Self { cors_origin, head }
+    pub(super) fn new(cors: cors::Answer<'a>, head: bool) -> Self {
+        Self {
+            cors,
+            head,
+            private: false,
+        }
+    }
+
+    /// Whether shared caches must not keep the answers, because something else than the address decided on them.
+    pub(super) fn set_private(&mut self, private: bool) {
+        self.private = private;
     }
 
     /// 200 with a body of known length.
@@ -120,6 +132,23 @@ impl<'a> Responder<'a> {
         )
     }
 
+    /// 401 if nothing was shown, 403 if it is not good, 503 if that cannot be found out.
+    pub(super) fn denied(&self, denied: &Denied) -> Response<ResponseBody> {
+        let status = match denied {
+            Denied::Missing => StatusCode::UNAUTHORIZED,
+            Denied::HookDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::FORBIDDEN,
+        };
+        let text = vec![Bytes::from(format!("{denied}\n"))];
+        let mut response = self.sized(status, "text/plain; charset=utf-8", Cache::Never, text);
+        match denied {
+            Denied::Missing => insert(&mut response, header::WWW_AUTHENTICATE, "Bearer"),
+            Denied::HookDown => insert(&mut response, header::RETRY_AFTER, "1"),
+            _ => {}
+        }
+        response
+    }
+
     /// 503 with a time to come back.
     pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
         let mut response = self.error(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -189,7 +218,8 @@ impl<'a> Responder<'a> {
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("*"),
+            // The asterisk does not stand for this one.
+            HeaderValue::from_static("*, Authorization"),
         );
         headers.insert(
             header::ACCESS_CONTROL_MAX_AGE,
@@ -228,35 +258,38 @@ impl<'a> Responder<'a> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(
             header::CACHE_CONTROL,
-            HeaderValue::from_static(cache.directives()),
+            HeaderValue::from_static(cache.directives(self.private)),
         );
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            self.cors_origin.clone(),
-        );
+        if let Some(origin) = self.cors.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(
+                HeaderName::from_static("timing-allow-origin"),
+                origin.clone(),
+            );
+        }
+        if self.cors.varies {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("Content-Length, Content-Range, Date, Retry-After"),
-        );
-        headers.insert(
-            HeaderName::from_static("timing-allow-origin"),
-            self.cors_origin.clone(),
         );
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
         if content_type == crate::hls::playlist::CONTENT_TYPE {
-            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         response
     }
 }
 
 impl Cache {
-    fn directives(self) -> &'static str {
+    fn directives(self, private: bool) -> &'static str {
         match self {
             Self::Never => "no-store",
+            Self::Immutable if private => "private, max-age=600, immutable",
             // Longer than any ring keeps it; a live segment is of no use after that.
             Self::Immutable => "public, max-age=600, immutable",
         }

@@ -13,6 +13,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::ingest::Ingest;
+use crate::auth::Access;
+use crate::hooks::Hooks;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::net::{self, Preamble, PreambleError, Wire};
 use crate::stream::registry::Registry;
@@ -31,12 +34,16 @@ pub struct Settings {
 /// What every connection shares.
 #[derive(Debug)]
 pub struct Shared {
+    /// Who may publish.
+    pub access: Arc<Access>,
+    /// Whom to ask and to tell.
+    pub hooks: Arc<Hooks>,
     /// The streams.
     pub registry: Arc<Registry>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The configuration.
-    pub settings: Settings,
+    pub settings: Arc<Live<Settings>>,
     /// One for each connection that may be open, on all ports together.
     pub places: Arc<Semaphore>,
 }
@@ -94,7 +101,7 @@ async fn serve_connection(
     match begun {
         Ok((stream, peer)) => {
             let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-            let ingest = Ingest::new(stream, shared);
+            let ingest = Ingest::new(stream, peer.ip(), shared);
             ingest.run(shutdown).instrument(span).await;
         }
         Err(error) => error.note(peer, &shared.metrics),

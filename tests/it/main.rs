@@ -15,12 +15,14 @@ mod bad_rtmp;
 #[cfg(feature = "tls")]
 mod bad_tls;
 mod cli;
+mod config_file;
 mod encoder_quirks;
 mod encoders_publish;
 mod ffmpeg_round_trip;
 mod fuzz_targets;
 mod golden_playlists;
 mod group_of_pictures_length;
+mod hooks;
 mod hostile_viewers;
 mod http_conventions;
 #[cfg(feature = "demo")]
@@ -32,6 +34,8 @@ mod proxies;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
+mod signed_playback;
+mod stream_keys;
 #[cfg(feature = "tls")]
 mod tls;
 mod viewers;

@@ -11,8 +11,12 @@ use bytes::Buf;
 use http_body::Body;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
+use lhls::auth::{Access, Rules};
+use lhls::hooks::{self, Hooks};
 use lhls::http::body::ResponseBody;
+use lhls::http::cors::Cors;
 use lhls::http::{Connection, Service, Settings};
+use lhls::live::Live;
 use lhls::metrics::Metrics;
 use lhls::proxy::TrustedProxies;
 use lhls::stream::registry::Registry;
@@ -64,12 +68,20 @@ impl Server {
 
     fn new(registry: Arc<Registry>, id: String, growing: u64) -> Self {
         let settings = Settings {
-            cors_origin: HeaderValue::from_static("*"),
+            cors: Cors::new(&["*".to_owned()]).expect("an origin"),
             max_connections: 10,
             trusted: TrustedProxies::default(),
             https_redirect: None,
         };
-        let service = Service::new(registry, Arc::new(Metrics::new()), settings);
+        let metrics = Arc::new(Metrics::new());
+        let (hooks, _) = Hooks::new(hooks::Settings::default(), Arc::clone(&metrics));
+        let service = Service::new(
+            registry,
+            Arc::new(Access::new(Rules::default()).expect("random numbers")),
+            hooks,
+            metrics,
+            Arc::new(Live::new(settings)),
+        );
         // With its time standing still until there is nothing else to do, every wait is over at once.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
