@@ -24,6 +24,7 @@ pub struct Access {
     open: bool,
     login_apps: Vec<String>,
     playback_secrets: Vec<Secret>,
+    #[cfg_attr(not(feature = "jwt"), expect(dead_code))]
     jwt: Option<Jwt>,
 }
 
@@ -39,7 +40,7 @@ struct Jwt {
 
 #[derive(Debug, Clone)]
 enum JwkSource {
-    Url(Url),
+    Url(#[cfg_attr(not(feature = "jwt"), expect(dead_code))] Url),
     #[cfg(feature = "jwt")]
     Keys(Vec<u8>),
 }

@@ -1,7 +1,7 @@
-//! User and password as encoders send them in RTMP: Adobe's `authmod=adobe`, which OBS ("Use authentication"), ffmpeg
-//! (`rtmp://user:password@…`), librtmp, Wirecast and FMLE speak.
+//! User and password as encoders send them in RTMP: Adobe's `authmod=adobe`, as ffmpeg (`rtmp://user:password@…`) speaks it.
 //!
-//! There is no specification; this is what librtmp and ffmpeg do. The encoder connects three times, each time to be refused with a
+//! There is no specification; this is what ffmpeg does. librtmp means to do the same, but GStreamer's `rtmpsink`, which is made with it, has
+//! been seen to end in a memory error of its own at the challenge. The encoder connects three times, each time to be refused with a
 //! description that says how to go on:
 //!
 //! ```text
@@ -114,7 +114,7 @@ impl Login {
         mac::equal(expected.as_bytes(), answer.response.as_bytes())
     }
 
-    /// Eight characters, as Adobe's server has it: librtmp overruns its buffers with more.
+    /// Eight characters, as Adobe's server has it.
     fn opaque(&self, peer: IpAddr, slot: u64) -> String {
         let peer = peer.to_canonical().to_string();
         let mac = mac::hmac_sha256(

@@ -41,7 +41,13 @@ fn rejects(server: &TestServer) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_in_the_header_is_the_clients() {
-    let server = TestServer::with(&["--trusted-proxy", "127.0.0.1", "--proxy-protocol", "all"]);
+    let server = TestServer::with(&[
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--proxy-protocol",
+        "all",
+        "--publish-open",
+    ]);
     for (header, client) in [
         (
             b"PROXY TCP4 192.0.2.11 127.0.0.1 4711 80\r\n".to_vec(),

@@ -227,7 +227,7 @@ impl Ramp {
             self.refusals.percentile(0.99),
             self.not_refused,
             self.recovery
-                .map_or("not".to_owned(), |seconds| format!("{seconds:.2} s")),
+                .map_or_else(|| "not".to_owned(), |seconds| format!("{seconds:.2} s")),
         )
     }
 
