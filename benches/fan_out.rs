@@ -128,7 +128,7 @@ fn piece_to_bodies(bencher: Bencher<'_, '_>, viewers: usize) {
     let meter = Arc::new(Meter::new(Arc::new(Metrics::new())));
     let yielded = Arc::new(AtomicUsize::new(0));
     for _ in 0..viewers {
-        let mut body = ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter), false);
+        let mut body = ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter));
         let yielded = Arc::clone(&yielded);
         runtime.spawn(async move {
             loop {

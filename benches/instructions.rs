@@ -213,7 +213,7 @@ fn fan_out() {
     let segment = Arc::new(Segment::pending(1));
     let meter = Arc::new(Meter::new(Arc::new(Metrics::new())));
     let mut bodies: Vec<ResponseBody> = (0..VIEWERS)
-        .map(|_| ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter), false))
+        .map(|_| ResponseBody::growing(Arc::clone(&segment), Arc::clone(&meter)))
         .collect();
     let bytes = Bytes::from(vec![0x47; 6204]);
     let mut context = Context::from_waker(std::task::Waker::noop());

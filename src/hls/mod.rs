@@ -17,7 +17,6 @@ pub mod output;
 pub mod packager;
 mod parts;
 pub mod playlist;
-mod rhythm;
 pub mod segment;
 pub mod session;
 

@@ -23,7 +23,6 @@ use super::names::{low_latency_name, media_name, prefetch_name};
 use super::output::{MultivariantForms, Output};
 use super::parts::PartPlan;
 use super::playlist::{Multivariant, Rendered, Variant};
-use super::rhythm::Rhythm;
 use super::segment::Piece;
 use super::session::Start;
 use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
@@ -75,6 +74,9 @@ pub struct Packager {
     last_audio: Option<Ticks>,
     /// Decoding time of the latest access unit of any track.
     last_unit: Option<Ticks>,
+    /// Decoding times of the latest access unit of each track.
+    last_of_video: Option<Ticks>,
+    last_of_audio: Option<Ticks>,
     /// All pauses of this run, which its times are put back by.
     pauses: Ticks,
     /// The media's wall-clock time is to be set anew.
@@ -87,7 +89,6 @@ pub struct Packager {
     plan: Option<PartPlan>,
     clock: DateClock,
     pictures: PictureClock,
-    rhythm: Rhythm,
     peak_bit_rate: u64,
     stats: Stats,
     gop_warned: bool,
@@ -115,6 +116,8 @@ impl Packager {
             resuming: false,
             last_audio: None,
             last_unit: None,
+            last_of_video: None,
+            last_of_audio: None,
             pauses: Ticks::ZERO,
             clock_jumped: false,
             audio: Vec::new(),
@@ -123,7 +126,6 @@ impl Packager {
             plan: None,
             clock: DateClock::default(),
             pictures: PictureClock::default(),
-            rhythm: Rhythm::default(),
             peak_bit_rate: 0,
             stats: Stats::default(),
             gop_warned: false,
@@ -194,7 +196,6 @@ impl Packager {
         self.render_multivariant();
         self.configured = Tracks::default();
         self.seen = Seen::default();
-        self.rhythm = Rhythm::default();
         self.gathering = Some(Gathering::default());
         self.resuming = !self.cutters.is_empty();
         // The next run is told where to start on the timeline as it is.
@@ -279,6 +280,21 @@ impl Packager {
                 debug!(seconds = pause.as_seconds_f64(), "the publisher has paused");
             }
         }
+        // What seemed a pause was one track ahead of the other, which comes now: its times may not go back.
+        let own = match unit.track {
+            Track::Video => &mut self.last_of_video,
+            Track::Audio => &mut self.last_of_audio,
+        };
+        if let Some(back) = own.map(|last| last - unit.dts)
+            && back >= Ticks::ZERO
+            && self.pauses > Ticks::ZERO
+        {
+            let back = back + Ticks::new(1);
+            self.pauses -= back;
+            unit.dts += back;
+            unit.pts += back;
+        }
+        *own = Some(unit.dts);
         self.last_unit = Some(self.last_unit.map_or(unit.dts, |last| last.max(unit.dts)));
         unit
     }
@@ -387,8 +403,7 @@ impl Packager {
         let parameter_sets = unit.key || self.part.is_some_and(|part| part.pictures == 0);
         self.write(&unit, parameter_sets, &mut bytes);
         self.write_audio(&mut bytes);
-        let last = unit.track == Track::Video && self.ends_segment(&unit);
-        self.publish_as(bytes, last, now);
+        self.publish(bytes, now);
         if let Some(part) = &mut self.part {
             part.pictures += 1;
             part.start = part.start.or(Some(unit.dts));
@@ -398,34 +413,6 @@ impl Packager {
                 self.close_part(None);
             }
         }
-    }
-
-    /// Whether the segment ends behind this picture, by the rhythm of the encoder's key frames and if nothing unforeseen happens.
-    fn ends_segment(&mut self, picture: &AccessUnit) -> bool {
-        if !self.rhythm.note(picture.key) {
-            debug!(
-                "a group of pictures is longer than those before: ends of segments are not foretold any more"
-            );
-        }
-        // At fewer pictures a second, sound might go out by itself in between.
-        let [cutter] = &self.cutters[..] else {
-            return false;
-        };
-        let interval = self.pictures.interval;
-        if !self.rhythm.next_is_key()
-            || !cutter.is_open()
-            || interval + interval > LONGEST_AUDIO_HOLD
-        {
-            return false;
-        }
-        let next = AccessUnit {
-            track: Track::Video,
-            dts: picture.dts + interval,
-            pts: self.pictures.end,
-            key: true,
-            payload: picture.payload.clone(),
-        };
-        cutter.decide(&next, false, false, interval, &self.settings) == Cut::Key
     }
 
     /// Starts a base part, with the tables, unless one is being filled. True if it did.
@@ -713,12 +700,7 @@ impl Packager {
         }
     }
 
-    fn publish(&mut self, bytes: Vec<u8>, now: Now) {
-        self.publish_as(bytes, false, now);
-    }
-
-    /// Publishes a piece; `last` if it is the last of its segment as far as can be told.
-    fn publish_as(&mut self, mut bytes: Vec<u8>, last: bool, now: Now) {
+    fn publish(&mut self, mut bytes: Vec<u8>, now: Now) {
         if bytes.is_empty() {
             return;
         }
@@ -731,11 +713,7 @@ impl Packager {
         self.stats.pieces += 1;
         self.stats.bytes += piece.bytes.len() as u64;
         for cutter in &self.cutters {
-            if last {
-                cutter.segment().append_last(piece.clone());
-            } else {
-                cutter.segment().append(piece.clone());
-            }
+            cutter.segment().append(piece.clone());
         }
     }
 

@@ -4,7 +4,7 @@
 //! nothing but a place among those to wake, so a slow one hurts nobody; the bytes live as long as anybody holds the segment, also
 //! after the ring has dropped it. Which segments exist and what they are called is [`super::session`]'s business.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -42,8 +42,6 @@ pub struct Segment {
     progress: AtomicU64,
     pieces: RwLock<Vec<Piece>>,
     size: AtomicU64,
-    /// How many pieces there will be, as far as can be told; 0 while it cannot.
-    foretold: AtomicUsize,
     ended: OnceLock<Instant>,
     growth: Subscribers,
     completion: Subscribers,
@@ -68,7 +66,6 @@ impl Segment {
             progress: AtomicU64::new(0),
             pieces: RwLock::new(Vec::new()),
             size: AtomicU64::new(0),
-            foretold: AtomicUsize::new(0),
             ended: OnceLock::new(),
             growth: Subscribers::default(),
             completion: Subscribers::default(),
@@ -110,25 +107,8 @@ impl Segment {
         pieces_of(self.progress.load(Ordering::Acquire))
     }
 
-    /// Whether its last piece seems to be there although it has not ended: then whoever reads along need not wait for the end.
-    pub fn seems_complete(&self) -> bool {
-        let progress = self.progress.load(Ordering::Acquire);
-        state_of(progress) == State::Growing
-            && pieces_of(progress) == self.foretold.load(Ordering::Relaxed)
-    }
-
     /// Appends a piece and wakes the readers. A segment that has ended takes no more: the piece is dropped.
     pub fn append(&self, piece: Piece) {
-        self.append_as(piece, false);
-    }
-
-    /// Appends what is the last piece by all that can be foretold. Should another one follow after all, those who read along have gone on
-    /// without it, and everybody else gets it.
-    pub fn append_last(&self, piece: Piece) {
-        self.append_as(piece, true);
-    }
-
-    fn append_as(&self, piece: Piece, last: bool) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
         if self.state() > State::Growing {
             debug_assert!(
@@ -141,9 +121,6 @@ impl Segment {
         self.size
             .fetch_add(piece.bytes.len() as u64, Ordering::Release);
         pieces.push(piece);
-        // Before the progress is, so that who sees the piece sees this too.
-        let foretold = if last { pieces.len() } else { 0 };
-        self.foretold.store(foretold, Ordering::Relaxed);
         self.progress
             .store(pack(pieces.len(), State::Growing), Ordering::Release);
         drop(pieces);
@@ -253,20 +230,5 @@ mod tests {
         segment.end(Instant::now());
         assert_eq!(segment.state(), State::Withdrawn);
         assert_eq!(segment.read(&mut 0, 8, &mut Vec::new()), Read::End);
-    }
-
-    #[test]
-    fn a_foretold_end_is_taken_back_when_it_does_not_come() {
-        let segment = Segment::pending(7);
-        segment.append(piece(b"one"));
-        assert!(!segment.seems_complete());
-        segment.append_last(piece(b"two"));
-        assert!(segment.seems_complete());
-        segment.append(piece(b"three"));
-        assert!(!segment.seems_complete());
-        segment.append_last(piece(b"four"));
-        segment.end(Instant::now());
-        assert!(!segment.seems_complete());
-        assert_eq!(segment.blocks().len(), 4);
     }
 }

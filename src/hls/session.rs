@@ -373,15 +373,6 @@ impl Session {
         window.entries.get(index).map(|entry| entry.duration)
     }
 
-    /// Whether the segment with this media sequence number has not begun, and the next picture should begin it.
-    pub fn is_imminent(&self, sequence: u64) -> bool {
-        let window = self.read();
-        let growing = window.entries.get(window.growing);
-        growing.is_some_and(|entry| {
-            entry.segment.sequence() + 1 == sequence && entry.segment.seems_complete()
-        })
-    }
-
     /// Waiting for the next segment to start is a good bargain only where it comes soon.
     fn further_is_near(&self) -> bool {
         self.settings.target_duration <= FURTHER_UP_TO

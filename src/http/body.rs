@@ -35,15 +35,13 @@ pub struct FellBehind;
 #[derive(Debug)]
 enum Kind {
     Whole(Option<Pieces>),
-    /// `waited`: the viewer had everything there was, so the next piece's way to it can be measured. `complete`: what has been yielded
-    /// is all there will be.
+    /// `waited`: the viewer had everything there was, so the next piece's way to it can be measured.
     Growing {
         segment: Arc<Segment>,
         cursor: usize,
         subscription: Subscription,
         meter: Arc<Meter>,
         waited: bool,
-        complete: bool,
     },
 }
 
@@ -64,17 +62,15 @@ impl ResponseBody {
         Self::of(Kind::Whole(pieces.has_remaining().then_some(pieces)))
     }
 
-    /// A segment from its first byte, followed until it ends. `meter` learns when each piece came; the first one too, if the viewer has
-    /// `waited` for it.
-    pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>, waited: bool) -> Self {
+    /// A segment from its first byte, followed until it ends. `meter` learns when each piece came.
+    pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>) -> Self {
         let subscription = segment.growth().subscribe();
         Self::of(Kind::Growing {
             segment,
             cursor: 0,
             subscription,
             meter,
-            waited,
-            complete: false,
+            waited: false,
         })
     }
 
@@ -104,11 +100,7 @@ impl Body for ResponseBody {
                 subscription,
                 meter,
                 waited,
-                complete,
             } => {
-                if *complete {
-                    return Poll::Ready(None);
-                }
                 if segment
                     .ended()
                     .is_some_and(|ended| ended.elapsed() > LONGEST_LAG)
@@ -126,9 +118,6 @@ impl Body for ResponseBody {
                     }
                     Read::End => Poll::Ready(None),
                     Read::Pieces => {
-                        // The end goes out together with the last piece: one write less, and the viewer asks for the next segment while
-                        // that has not begun. A later piece than was read may have been seen as the last one; then the next read finds it.
-                        *complete = *cursor == segment.piece_count() && segment.seems_complete();
                         if let Some(published) = batch.published.filter(|_| std::mem::take(waited))
                         {
                             meter.yielded(published);
@@ -141,10 +130,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::Whole(None) | Kind::Growing { complete: true, .. }
-        )
+        matches!(self.kind, Kind::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -300,7 +286,7 @@ mod tests {
             published: Instant::now(),
         });
         let meter = Arc::new(Meter::new(Arc::clone(&metrics)));
-        let mut body = ResponseBody::growing(Arc::clone(&segment), meter, false);
+        let mut body = ResponseBody::growing(Arc::clone(&segment), meter);
         let mut poll = || Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
         assert!(poll().is_pending());

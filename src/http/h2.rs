@@ -500,7 +500,7 @@ mod tests {
         let growing = Arc::clone(&segment);
         let body = move || {
             let meter = Arc::new(Meter::new(Arc::new(Metrics::new())));
-            ResponseBody::growing(Arc::clone(&growing), meter, false)
+            ResponseBody::growing(Arc::clone(&growing), meter)
         };
         let (mut sender, streams, metrics) = connected(100, body).await;
         let mut answer = ask(&mut sender).await;

@@ -57,16 +57,10 @@ async fn answer_or_refuse(
             let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
             let segment = session.segment(sequence, asked.reach());
             let segment = segment.ok_or(UNKNOWN_SEGMENT)?;
-            let mut waited = false;
             if asked.wants_it_whole() && segment.state() <= State::Growing {
                 hold(&session, &segment, connection).await;
-            } else if segment.state() == State::Pending && session.is_imminent(sequence) {
-                // Its first picture comes in a moment, and the head rides with it.
-                waited = true;
-                let begun = || (segment.state() > State::Pending).then_some(());
-                let _ = tokio::time::timeout(IMMINENT, segment.growth().wait_for(begun)).await;
             }
-            Ok(serve_segment(segment, waited, connection, asked, respond))
+            Ok(serve_segment(segment, connection, asked, respond))
         }
         File::Part(id, factor, number) => {
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
@@ -147,7 +141,6 @@ async fn hold(session: &Session, segment: &Segment, connection: &Connection) {
 
 fn serve_segment(
     segment: Arc<Segment>,
-    waited: bool,
     connection: &Connection,
     asked: Asked<'_>,
     respond: &Responder<'_>,
@@ -155,7 +148,7 @@ fn serve_segment(
     match segment.state() {
         // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
         State::Pending | State::Growing => respond.stream(SEGMENT_TYPE, Cache::Immutable, || {
-            ResponseBody::growing(segment, Arc::clone(&connection.meter), waited)
+            ResponseBody::growing(segment, Arc::clone(&connection.meter))
         }),
         State::Finished => respond.ranged(
             SEGMENT_TYPE,
@@ -266,9 +259,6 @@ const STALLED: Refusal = (
 /// outage. It is the time by which a later one may be late without a stall: at no slack at all, one late picture of an encoder costs
 /// hls.js a second of latency for good.
 const SLACK: Duration = Duration::from_millis(80);
-/// How long the head of a segment is held back that should begin with the next picture: some intervals of pictures. Players built on
-/// ffmpeg block on heads, but they have nothing else to do then: they have read what comes before.
-const IMMINENT: Duration = Duration::from_millis(150);
 /// Players wait about ten seconds for the first byte of a segment (hls.js: `maxTimeToFirstByteMs`).
 const HOLD_LIMIT: Duration = Duration::from_secs(6);
 /// What a request is for (Fetch Metadata, 2.1).

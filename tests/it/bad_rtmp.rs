@@ -160,7 +160,7 @@ async fn more_begun_messages_than_anybody_needs() {
     let bystander = Bystander::start().await;
     let mut peer = Peer::new(bystander.server.rtmp).await;
     for chunk_stream in 4..20 {
-        let mut bytes = peer::header(chunk_stream, kind::VIDEO, 1, 0, 100_000);
+        let mut bytes = peer::header(chunk_stream, kind::VIDEO, 1, 0, 60_000);
         bytes.extend([0; 128]);
         let _ = peer.send(&bytes).await;
     }

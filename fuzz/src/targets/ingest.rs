@@ -373,7 +373,7 @@ impl Watch {
                 })
                 .collect();
             let independent = seen.history.last().is_some_and(|last| last.independent);
-            ts_check::check(&segments, independent && self.decodable);
+            ts_check::check_late(&segments, independent && self.decodable, LATE_MS);
         }
     }
 }
@@ -415,3 +415,6 @@ const INTERVALS: [u32; 16] = [
 ];
 /// Pictures and audio frames of one input.
 const MOST_PICTURES: u32 = 2000;
+
+/// Sound may come this much after the pictures of its time, or they after it: as much as the timeline lets the two drift apart.
+const LATE_MS: i64 = 20_000;

@@ -63,7 +63,6 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         publishers: 1,
         viewers: 0,
         way: Way::Growing,
-        // The ends of segments are foretold after some groups of pictures.
         warm_up: Duration::from_secs(6),
         duration: Duration::from_secs(seconds),
     };

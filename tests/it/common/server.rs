@@ -20,6 +20,7 @@ pub(crate) struct TestServer {
     pub(crate) http: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Arc<Registry>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
     pub(crate) reload: Reload,
     #[cfg(feature = "tls")]
     pub(crate) rtmps: Option<SocketAddr>,
