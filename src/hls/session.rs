@@ -353,20 +353,14 @@ impl Session {
     /// The segment with this media sequence number, if it is announced in any form, or still kept.
     pub fn segment(&self, sequence: u64) -> Option<Arc<Segment>> {
         let window = self.read();
-        let first = window.entries.front()?.segment.sequence();
-        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
         window
-            .entries
-            .get(index)
+            .entry(sequence)
             .map(|entry| Arc::clone(&entry.segment))
     }
 
     /// The duration of a segment that is kept: what its playlist entry says.
     pub fn duration(&self, sequence: u64) -> Option<Duration> {
-        let window = self.read();
-        let first = window.entries.front()?.segment.sequence();
-        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
-        window.entries.get(index).map(|entry| entry.duration)
+        self.read().entry(sequence).map(|entry| entry.duration)
     }
 
     /// Waiting for the next segment to start is a good bargain only where it comes soon.
@@ -629,6 +623,12 @@ impl Window {
             .collect()
     }
 
+    fn entry(&self, sequence: u64) -> Option<&Entry> {
+        let first = self.entries.front()?.segment.sequence();
+        self.entries
+            .get(usize::try_from(sequence.checked_sub(first)?).ok()?)
+    }
+
     fn growing_sequence(&self) -> Option<u64> {
         self.entries
             .get(self.growing)
@@ -820,6 +820,9 @@ impl Window {
         }
         let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
         let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
+        if model.is_empty() {
+            return 0;
+        }
         let (mut next, end) = (list.next(), list.next() + ahead as u64);
         for (index, entry) in self.entries.range(self.growing..).take(2).enumerate() {
             if index > 0 {
@@ -837,7 +840,7 @@ impl Window {
                 });
                 next += 1;
             }
-            if next == end || model.is_empty() || parts.len() != model.len() {
+            if next == end || parts.len() != model.len() {
                 break;
             }
         }

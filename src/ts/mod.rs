@@ -114,20 +114,12 @@ impl Muxer {
         }
         self.bridge_pcr(unit.dts, PID_VIDEO, self.video_continuity, out)?;
         // Where pictures have fallen so far behind the sound that the clock went on without them, they do not set it back.
+        // But each segment starts with a key frame, and has to have a PCR.
         let clock = match self.last_pcr {
-            Some(last) if unit.dts <= last => last,
-            _ => unit.dts,
+            Some(last) if unit.dts <= last => unit.key.then(|| last + Ticks::new(1)),
+            _ => Some(unit.dts),
         };
-        // Each segment starts with a key frame, and has to have a PCR.
-        let sets_clock = clock == unit.dts || unit.key;
-        let clock = if clock > unit.dts {
-            clock + Ticks::new(1)
-        } else {
-            clock
-        };
-        if sets_clock {
-            self.last_pcr = Some(clock);
-        }
+        self.last_pcr = clock.or(self.last_pcr);
         let Some(VideoConfig::H264(config)) = &self.tracks.video else {
             return Err(Error::UnknownTrack(Track::Video));
         };
@@ -137,7 +129,7 @@ impl Muxer {
             pts: unit.pts,
             dts: unit.dts,
             random_access: unit.key,
-            pcr: sets_clock.then(|| pcr_of(clock)),
+            pcr: clock.map(pcr_of),
         };
         // The access unit is walked twice, for its length and for its bytes, so that nothing is gathered in between.
         let mut length = 0;
