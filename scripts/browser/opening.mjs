@@ -1,5 +1,5 @@
 // How soon the player page shows a picture: opened at random moments of a running stream, and open already when the stream begins.
-// scripts/browser/opening calls it. Arguments: how many times each (10), and which ways of playing (lhls,ll).
+// scripts/browser/opening calls it. Arguments: how many times each (10; of the latter half as many), and which ways of playing (lhls,ll).
 
 import { median, play } from "./measure.mjs";
 import { publish, servePages, startBrowser, startServer, until, withCleanup } from "./rig.mjs";
@@ -30,7 +30,7 @@ await withCleanup(async (keep) => {
   for (const mode of modes.split(",")) {
     const file = mode === "ll" ? "ll.m3u8" : "playlist.m3u8";
     const first = [];
-    for (let i = 0; i < Number(times); i++) {
+    for (let i = 0; i < Number(times) / 2; i++) {
       const name = `live/${mode}-${i}`;
       let publisher, started;
       const meanwhile = async (page) => {

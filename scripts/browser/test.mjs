@@ -94,10 +94,13 @@ const pauses = {
 };
 
 for (const [pause, begin] of Object.entries(pauses)) {
-  // hls.js does not look at its latency by itself; with what docs/players.md recommends it does. The page's two ways are its own.
-  for (const [player, file, config] of [
-    ["page", "playlist.m3u8"], ["page", "ll.m3u8"],
-    ["hls.js", "playlist.m3u8", { liveSyncDuration: 3, liveMaxLatencyDuration: 4 }], ["hls.js", "ll.m3u8", { liveSyncDuration: 0.2, liveMaxLatencyDuration: 1 }],
+  // hls.js does not look at its latency by itself. With what docs/players.md recommends it jumps when it is later than that says, and not
+  // before: on parts it comes back to a second. The page keeps a little more in hand after it has run dry, by design.
+  for (const [player, file, within, config] of [
+    ["page", "playlist.m3u8", 200],
+    ["page", "ll.m3u8", 200],
+    ["hls.js", "playlist.m3u8", 200, { liveSyncDuration: 3, liveMaxLatencyDuration: 4 }],
+    ["hls.js", "ll.m3u8", 700, { liveSyncDuration: 0.2, liveMaxLatencyDuration: 1 }],
   ]) {
     const name = `${player} on ${file} comes back to its latency after ${pause}`;
     test(name, async (world) => {
@@ -114,10 +117,9 @@ for (const [pause, begin] of Object.entries(pauses)) {
       const latency = (frames) => median(frames.map(([, value]) => value));
       const [before, after] = [latency(during), latency(rest.filter(([shown]) => shown > report.duration - 2000))];
       check(before !== null && after !== null, "nothing plays");
-      // The page keeps more in hand after it has run dry, by design.
-      const back = rest.find(([, value]) => value < before + 200);
+      const back = rest.find(([, value]) => value < before + within);
       const told = [...report.errors, ...(report.page?.log ?? [])].join(", ");
-      check(after < before + 200, `${Math.round(before)} ms before, ${Math.round(after)} ms after; ${told}`);
+      check(after < before + within, `${Math.round(before)} ms before, ${Math.round(after)} ms after; ${told}`);
       return `${Math.round(before)} ms, ${Math.round(after)} ms after; back within ${((back[0] - at - 2000) / 1000).toFixed(1)} s`;
       // One of each is enough for every day.
     }, { long: player !== "page" || (file === "ll.m3u8") === (pause === "2 s without network") });
