@@ -257,6 +257,10 @@ pub struct SignalArgs {
     /// Leave the tone out.
     #[arg(long)]
     pub no_audio: bool,
+    /// Samples a second that the tone really takes, as from a sound card whose clock is not the computer's; it always says 48000
+    /// [47000 to 49000].
+    #[arg(long, value_name = "HZ", default_value_t = 48_000)]
+    pub sound_rate: u32,
     /// Stop after this long.
     #[arg(long, value_name = "TIME")]
     pub duration: Option<Span>,

@@ -91,6 +91,7 @@ fn options(signal: &SignalArgs, url: Url) -> anyhow::Result<PublishOptions> {
         gop: signal.gop.0,
         bitrate: signal.bitrate.saturating_mul(1000),
         audio: !signal.no_audio,
+        sound_rate: signal.sound_rate,
         duration: signal.duration.map(|duration| duration.0),
         ..PublishOptions::new(url)
     };

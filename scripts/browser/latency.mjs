@@ -13,6 +13,7 @@ import { publish, root, servePages, startBrowser, startServer, withCleanup } fro
 const MODES = [
   { id: "lhls", title: "LHLS, key frame each second", file: "playlist.m3u8", gop: "1s" },
   { id: "lhls-0.5", title: "LHLS, key frame each half second", file: "playlist.m3u8", gop: "500ms" },
+  { id: "lhls-grow", title: "LHLS, segments as they grow also for scripts", file: "playlist.m3u8?stream", gop: "1s", extra: true },
   { id: "ll", title: "LL-HLS, key frame each second", file: "ll.m3u8", gop: "1s" },
   { id: "ll-200", title: "LL-HLS, parts of 200 ms", file: "ll.m3u8?pt=200", gop: "1s", extra: true },
   { id: "ll-500", title: "LL-HLS, parts of 500 ms", file: "ll.m3u8?pt=500", gop: "1s", extra: true },

@@ -127,11 +127,25 @@ export async function startBrowser() {
     args: [
       "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+      // In containers shared memory is mostly too small.
+      "--disable-dev-shm-usage",
       // The pages and the streams come from different ports of this machine.
       "--disable-features=LocalNetworkAccessChecks",
     ],
   });
-  return { open: (options) => browser.newPage(options), version: browser.version(), stop: () => browser.close() };
+  return {
+    open: (options) => browser.newPage(options),
+    /** Stops all that pages do, for so many ms: as on a computer that has no time for them. */
+    async pausePages(ms) {
+      const { processInfo } = await (await browser.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
+      const pages = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+      for (const pid of pages) process.kill(pid, "SIGSTOP");
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      for (const pid of pages) process.kill(pid, "SIGCONT");
+    },
+    version: browser.version(),
+    stop: () => browser.close(),
+  };
 }
 
 /** Runs `body` with a list onto which it puts what has to be stopped, and stops it whatever happens. */

@@ -40,10 +40,10 @@ async function open(browser, url, options, refreshes = 2) {
   return { page, problems };
 }
 
-/** Looks at the page in every view, and checks what holds of all of them. */
+/** Looks at the page in every view, all at once since it refreshes every few seconds, and checks what holds of all of them. */
 async function look(browser, url, name) {
   mkdirSync(shots, { recursive: true });
-  for (const [view, options] of Object.entries(VIEWS)) {
+  await Promise.all(Object.entries(VIEWS).map(async ([view, options]) => {
     const { page, problems } = await open(browser, url, options);
     try {
       check(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${view}: the page is wider than the screen`);
@@ -52,7 +52,7 @@ async function look(browser, url, name) {
     } finally {
       await page.close();
     }
-  }
+  }));
 }
 
 const cards = (page) => page.locator("article.card").count();

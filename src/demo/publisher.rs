@@ -39,6 +39,9 @@ pub struct PublishOptions {
     pub bitrate: u32,
     /// Whether to send the tone along.
     pub audio: bool,
+    /// Samples that the tone really takes a second, 47 000 to 49 000, while it says 48 000: a sound card whose clock is not the computer's.
+    /// Each frame leaves, and is timed, when such a card would have filled it.
+    pub sound_rate: u32,
     /// When to stop; `None` for when told to.
     pub duration: Option<Duration>,
 }
@@ -89,6 +92,7 @@ impl PublishOptions {
             gop: Duration::from_secs(1),
             bitrate: 1_500_000,
             audio: true,
+            sound_rate: tone::SAMPLE_RATE,
             duration: None,
         }
     }
@@ -112,6 +116,11 @@ impl PublishOptions {
             format!(
                 "bit rate {}: expected 50000 to 50000000 bits a second",
                 self.bitrate
+            )
+        } else if !(47_000..=49_000).contains(&self.sound_rate) {
+            format!(
+                "{} samples a second: expected 47000 to 49000",
+                self.sound_rate
             )
         } else {
             return Ok(());
@@ -165,6 +174,7 @@ pub async fn publish(options: PublishOptions, cancel: CancellationToken) -> Resu
     let audio = options.audio.then(|| {
         tokio::spawn(send_tone(
             start,
+            options.sound_rate,
             options.duration,
             sender.clone(),
             stop.clone(),
@@ -283,6 +293,7 @@ fn send_pictures(
 /// Sends the tone, each frame when its last sample is due; returns how many.
 async fn send_tone(
     start: Start,
+    rate: u32,
     duration: Option<Duration>,
     sender: Sender<Media>,
     stop: CancellationToken,
@@ -294,9 +305,10 @@ async fn send_tone(
     {
         return 0;
     }
-    let since_start =
-        |number| Duration::from_micros(tone::start_us(number).saturating_sub(start.unix_us));
     let first = tone::first_after(start.unix_us);
+    let origin = tone::start_us(first).saturating_sub(start.unix_us);
+    let since_start =
+        |number| Duration::from_micros(origin + tone::length_us(number - first, rate));
     let mut sent = 0;
     for number in first.. {
         let (begin, end) = (since_start(number), since_start(number + 1));

@@ -50,6 +50,11 @@ pub fn start_us(number: u64) -> u64 {
     (number * 64_000 + 1) / 3
 }
 
+/// Microseconds that so many frames last when a second has `rate` samples.
+pub fn length_us(frames: u64, rate: u32) -> u64 {
+    frames * u64::from(SAMPLES_PER_FRAME) * 1_000_000 / u64::from(rate)
+}
+
 /// The first frame that begins at `unix_us` or later.
 pub fn first_after(unix_us: u64) -> u64 {
     (unix_us * 3).div_ceil(64_000)
@@ -95,6 +100,13 @@ mod tests {
         );
         assert_eq!(&tone.config()[..], &[0x11, 0x88]);
         assert!(tone.frames.iter().all(|frame| !frame.is_empty()));
+    }
+
+    #[test]
+    fn ten_minutes_of_a_slow_sound_card_last_longer() {
+        let frames = 28_125;
+        assert_eq!(length_us(frames, SAMPLE_RATE), 600_000_000);
+        assert_eq!(length_us(frames, 47_990), 600_125_026);
     }
 
     #[test]

@@ -13,6 +13,9 @@
   const RETRY_MS = 500;
   /** How long the server is asked to hold a request for a stream that is not live yet. */
   const WAIT_S = 10;
+  /** Up to which round trips the shortest parts and those of 200 ms do; docs/players.md has the figures. */
+  const SHORT_TRIP_MS = 35;
+  const MIDDLE_TRIP_MS = 100;
   /** With no new picture for this long, start over. */
   const FROZEN_MS = 6000;
 
@@ -63,7 +66,27 @@
     }
 
     playlist(mode = this.mode) {
-      return new URL(PLAYLISTS[mode], this.base).href;
+      const url = new URL(PLAYLISTS[mode], this.base);
+      const parts = mode === "ll" ? this.partsFor(this.roundTrip()) : null;
+      if (parts) url.searchParams.set("pt", parts);
+      return url.href;
+    }
+
+    /**
+     * Milliseconds from a request to its answer, as the page has seen it so far: the least, which is the line's own. What the browser had to
+     * load for the page tells it before anything is asked for on purpose; null if all of it was kept from before.
+     */
+    roundTrip() {
+      const entries = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+      const own = entries.filter((entry) => entry.transferSize > 0 && new URL(entry.name).origin === this.base.origin && !/\.(ts|m3u8)$/.test(new URL(entry.name).pathname));
+      const times = own.map((entry) => entry.responseStart - entry.requestStart).filter((time) => time > 0);
+      return times.length ? Math.min(...times) : null;
+    }
+
+    /** Which parts to ask for on such a line, ms: at least twice as long as the round trip, since hls.js asks for one after the other. Null: the shortest. */
+    partsFor(roundTrip) {
+      if (roundTrip === null || roundTrip <= SHORT_TRIP_MS) return null;
+      return roundTrip <= MIDDLE_TRIP_MS ? 200 : 500;
     }
 
     /** Plays in this mode from now on; first without asking whether the stream is there, as it mostly is. */

@@ -12,6 +12,9 @@
   const MARGIN_MAX = 1.5;
   /** More than this too much is jumped over, less is played off. */
   const JUMP = 0.6;
+  /** The same for a while after running dry: who has just seen the picture stand still does not mind a jump, but minds the latency. */
+  const JUMP_AFTER_STALL = 0.25;
+  const AFTER_STALL_MS = 5000;
   /** Rates that nobody hears or sees. */
   const RATE_MAX = 1.08;
   const TICK_MS = 50;
@@ -97,7 +100,8 @@
         this.margin = Math.max(this.marginMin, this.margin - 0.0002);
       }
       if (!settled) return;
-      if (excess > JUMP) {
+      const stalled = this.lastStall !== undefined && now - this.lastStall < AFTER_STALL_MS;
+      if (excess > (stalled ? JUMP_AFTER_STALL : JUMP)) {
         // To where the playhead would be had nothing happened: what is ahead now, less what has to be.
         this.jump(video.currentTime + excess);
         return;

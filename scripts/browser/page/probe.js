@@ -11,6 +11,8 @@ globalThis.lhlsProbe = (video) => {
     skipped: 0,
     torn: 0,
     waits: [],
+    // [due at (ms since the page was opened), ms late]: the page's own timers, when they were late enough to be noticed.
+    late: [],
     errors: [],
     firstPicture: null,
   };
@@ -39,6 +41,15 @@ globalThis.lhlsProbe = (video) => {
     else result.frames.push([shown, performance.timeOrigin + shown - drawn, frame.mediaTime]);
   }
   video.requestVideoFrameCallback(onFrame);
+
+  let due = performance.now() + 20;
+  (function tick() {
+    const now = performance.now();
+    if (now - due >= 30) result.late.push([due, now - due]);
+    due = now + 20;
+    setTimeout(tick, 20);
+  })();
+
   video.addEventListener("waiting", () => result.waits.push(performance.now()));
   video.addEventListener("error", () => result.errors.push(`fatal media error ${video.error && video.error.code}: ${video.error && video.error.message}`));
 
@@ -49,6 +60,7 @@ globalThis.lhlsProbe = (video) => {
       ...result,
       report: undefined,
       duration: performance.now(),
+      origin: performance.timeOrigin,
       dropped: quality.droppedVideoFrames,
       decoded: quality.totalVideoFrames,
       // How far the page's two clocks have drifted apart, ms; latency is on the first of them.

@@ -214,6 +214,13 @@ fn options_out_of_range_are_named() {
             },
             "bit rate 1",
         ),
+        (
+            PublishOptions {
+                sound_rate: 44_100,
+                ..good.clone()
+            },
+            "44100 samples",
+        ),
     ] {
         assert!(bad.check().unwrap_err().to_string().contains(part));
     }
