@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::hls::names::Listed;
 use crate::hls::segment::{Piece, State};
 
 const SECOND: Duration = Duration::from_secs(1);
