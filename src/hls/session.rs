@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use self::low_latency::LowLatencyForm;
+use self::low_latency::{LowLatencyForm, Seams};
 use super::names::{Early, segment_name, whole_segment_name};
 use super::parts::{BasePart, PartList, factors};
 use super::playlist::{Media, MediaSegment, Rendered};
@@ -98,6 +98,7 @@ struct Window {
     listed: Listing,
     /// Where the low-latency playlist starts, never behind `listed`.
     listed_low_latency: Listing,
+    seams: Seams,
     parts: Vec<PartList>,
     /// Counts changes that show in low-latency playlists.
     version: u64,
@@ -155,6 +156,7 @@ impl Session {
             }]),
             listed,
             listed_low_latency: listed,
+            seams: Seams::new(listed),
             parts: factors(settings.part_target)
                 .into_iter()
                 .map(PartList::new)
@@ -322,17 +324,21 @@ impl Session {
         segment
     }
 
-    /// Corrects what was assumed of the segment that comes next: a new run starts it. Returns that segment, which is another one if the
-    /// run does not continue the last.
+    /// Corrects what was assumed of the segment that comes next: a new run starts it, `after_outage` if players have run dry meanwhile.
+    /// Returns that segment, which is another one if the run does not continue the last.
     pub(super) fn restart(
         &self,
         start: Start,
+        after_outage: bool,
         filler: &Bytes,
         now: Instant,
     ) -> Option<Arc<Segment>> {
         let mut window = self.write();
         let expected = window.entries.get(window.growing)?.duration;
         let over = window.begin(start, expected, filler, now);
+        if after_outage {
+            window.place_seam();
+        }
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         let segment = window
@@ -537,22 +543,23 @@ impl Window {
             bytes = bytes.saturating_sub(entry.segment.size());
             first += 1;
         }
-        for (listing, index) in [
-            (&mut self.listed_low_latency, first),
-            (
-                &mut self.listed,
-                self.growing.saturating_sub(LISTED_FINISHED),
-            ),
-        ] {
-            while listing.first < index {
-                let gone = self
-                    .entries
-                    .get(listing.first)
-                    .is_some_and(|entry| entry.start.discontinuity);
-                listing.discontinuities += u64::from(gone);
-                listing.first += 1;
-            }
+        let usual = self.growing.saturating_sub(LISTED_FINISHED);
+        self.listed = self.advanced(self.listed, usual, false);
+        self.listed_low_latency = self.advanced(self.listed_low_latency, first, false);
+        self.seams.listed = self.advanced(self.seams.listed, first, true);
+    }
+
+    /// The start of a playlist moved up to an entry, never back. `seams`: whether it shows them.
+    fn advanced(&self, mut listing: Listing, index: usize, seams: bool) -> Listing {
+        while listing.first < index {
+            let gone = self.entries.get(listing.first).is_some_and(|entry| {
+                entry.start.discontinuity
+                    || seams && self.seams.is_in_front_of(entry.segment.sequence())
+            });
+            listing.discontinuities += u64::from(gone);
+            listing.first += 1;
         }
+        listing
     }
 
     /// Drops entries that no playlist lists and that are older or more than is to be kept.
@@ -574,6 +581,7 @@ impl Window {
             self.bytes = self.bytes.saturating_sub(oldest.segment.size());
             self.entries.pop_front();
             self.listed_low_latency.first -= 1;
+            self.seams.listed.first -= 1;
             self.listed.first -= 1;
             self.growing -= 1;
             let first = self

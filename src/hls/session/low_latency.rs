@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Session, Settings, Window};
+use super::{GAP_DURATION, Listing, Session, Settings, Window};
 use crate::hls::names::{Listed, part_name, segment_name};
 use crate::hls::parts::PartList;
 use crate::hls::playlist::{LowLatency, MediaPart, MediaSegment, Rendered};
@@ -18,7 +18,43 @@ use crate::stream::subscribers::Subscribers;
 pub(super) struct LowLatencyForm {
     complete: Mutex<Versioned>,
     joining: Mutex<Versioned>,
+    /// What a player that has joined sees from then on.
+    joined: Mutex<Versioned>,
     pub(super) updates: Subscribers,
+}
+
+/// Where the playlists of [`Listed::Joining`] start anew: in front of the first segment behind an outage that players ran dry in.
+///
+/// Chromium wants more sound in hand each time it has run dry, up to three seconds, and forgets that only at a seek. hls.js seeks when a
+/// playlist starts ahead of the playhead. So these playlists drop what is before the outage, and leave out a sequence number, for
+/// which hls.js assumes a target duration; then comes an entry of no length, since it wants one before the growing segment.
+#[derive(Debug, Default)]
+pub(super) struct Seams {
+    /// The start of these playlists, never before the one of all low-latency playlists.
+    pub(super) listed: Listing,
+    /// Media sequence number, in the ring, of the segment behind the latest.
+    latest: Option<u64>,
+    /// How many there have been.
+    count: u64,
+}
+
+impl Seams {
+    pub(super) fn new(listed: Listing) -> Self {
+        Self {
+            listed,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the segment with this number in the ring comes behind the latest.
+    pub(super) fn is_in_front_of(&self, sequence: u64) -> bool {
+        self.latest == Some(sequence)
+    }
+
+    /// What these playlists' media sequence numbers are ahead of the ring's.
+    fn ahead(&self) -> u64 {
+        self.count * 2
+    }
 }
 
 /// A playlist, and the number of changes it was rendered after.
@@ -60,12 +96,23 @@ impl Session {
             .position(|list| list.factor() == factor)
     }
 
-    /// The low-latency media playlist with parts of one length. It is rendered when first asked for after a change, and shared.
+    /// The low-latency media playlist with parts of one length, for a player that joins. It is rendered when first asked for after a
+    /// change, and shared.
     pub fn low_latency(&self, length: usize, listed: Listed) -> Option<Arc<Rendered>> {
+        self.render(length, listed, listed == Listed::Joining)
+    }
+
+    /// The same for a player that has joined and says what it waits for: it is not told of parts that are to come.
+    pub fn low_latency_reload(&self, length: usize, listed: Listed) -> Option<Arc<Rendered>> {
+        self.render(length, listed, false)
+    }
+
+    fn render(&self, length: usize, listed: Listed, announce: bool) -> Option<Arc<Rendered>> {
         let form = self.low_latency.get(length)?;
-        let cache = match listed {
-            Listed::Complete => &form.complete,
-            Listed::Joining => &form.joining,
+        let cache = match (listed, announce) {
+            (Listed::Complete, _) => &form.complete,
+            (Listed::Joining, true) => &form.joining,
+            (Listed::Joining, false) => &form.joined,
         };
         let mut cached = cache.lock().unwrap_or_else(PoisonError::into_inner);
         let window = self.read();
@@ -74,7 +121,7 @@ impl Session {
         {
             return Some(Arc::clone(rendered));
         }
-        let playlist = window.low_latency(length, listed, &self.id, &self.settings)?;
+        let playlist = window.low_latency(length, listed, announce, &self.id, &self.settings)?;
         let version = window.version;
         drop(window);
         let rendered = Arc::new(Rendered::new(playlist.render()));
@@ -85,6 +132,18 @@ impl Session {
     /// Those to wake when the low-latency playlist with parts of this length changes.
     pub fn low_latency_updates(&self, length: usize) -> Option<&Subscribers> {
         self.low_latency.get(length).map(|form| &form.updates)
+    }
+
+    /// The place in the ring that a blocking reload of such a playlist means.
+    pub fn place(&self, listed: Listed, asked: Directive) -> Directive {
+        let ahead = match listed {
+            Listed::Complete => 0,
+            Listed::Joining => self.read().seams.ahead(),
+        };
+        Directive {
+            sequence: asked.sequence.saturating_sub(ahead),
+            ..asked
+        }
     }
 
     /// Whether the low-latency playlist has what a blocking reload asks for. A part behind the last of its segment means the first of
@@ -139,6 +198,19 @@ impl Settings {
 }
 
 impl Window {
+    /// Starts the playlists of [`Listed::Joining`] anew with the growing segment, of which no part has been listed yet.
+    pub(super) fn place_seam(&mut self) {
+        let Some(sequence) = self.growing_sequence() else {
+            return;
+        };
+        if self.seams.is_in_front_of(sequence) {
+            return;
+        }
+        self.seams.listed = self.advanced(self.seams.listed, self.growing, true);
+        self.seams.latest = Some(sequence);
+        self.seams.count += 1;
+    }
+
     fn reached(&self, length: usize, directive: Directive) -> bool {
         let (Some(list), Some(growing)) = (self.parts.get(length), self.growing_sequence()) else {
             return true;
@@ -160,11 +232,16 @@ impl Window {
         &self,
         length: usize,
         listed: Listed,
+        announce: bool,
         id: &str,
         settings: &Settings,
     ) -> Option<LowLatency> {
         let list = self.parts.get(length)?;
-        let first = self.listed_low_latency.first;
+        let (listing, ahead) = match listed {
+            Listed::Complete => (self.listed_low_latency, 0),
+            Listed::Joining => (self.seams.listed, self.seams.ahead()),
+        };
+        let first = listing.first;
         let end = self.entries.len().min(self.growing + 1);
         let mut segments = Vec::with_capacity(end - first);
         let mut from_end = Duration::ZERO;
@@ -186,15 +263,32 @@ impl Window {
             segments.push((entry.describe(segment_name(id, sequence)), parts));
         }
         segments.reverse();
-        let announced = match listed {
-            Listed::Complete => 0,
-            Listed::Joining => self.announce_parts(list, settings.ahead(list), id, &mut segments),
+        let announced = if announce {
+            self.announce_parts(list, settings.ahead(list), id, &mut segments)
+        } else {
+            0
         };
+        let mut media_sequence = self.sequence_at(first) + ahead;
+        if ahead > 0
+            && self.seams.is_in_front_of(self.sequence_at(first))
+            && let Some((behind, _)) = segments.first_mut()
+        {
+            media_sequence -= 1;
+            behind.discontinuity = false;
+            let seam = MediaSegment {
+                uri: behind.uri.clone(),
+                duration: GAP_DURATION,
+                date: behind.date,
+                discontinuity: true,
+                gap: true,
+            };
+            segments.insert(0, (seam, Vec::new()));
+        }
         Some(LowLatency {
             target_duration: settings.target_duration,
             part_target: settings.part_target * list.factor() as u32,
-            discontinuity_sequence: self.listed_low_latency.discontinuities,
-            media_sequence: self.sequence_at(first),
+            discontinuity_sequence: listing.discontinuities,
+            media_sequence,
             segments,
             hint: (!self.ended).then(|| part_name(id, list.factor(), list.next() + announced)),
         })
