@@ -8,6 +8,8 @@ import { publish, servePages, startBrowser, startServer, withCleanup } from "./r
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const BREAK_AT_S = 8, AFTER_S = 14;
+// How long the breaking and mending takes at the most, where that is not eight seconds.
+const LASTS_S = { "killed for 3 s, five times": 60 };
 
 const outages = {
   async "killed for 5 s, and back"(state) {
@@ -15,6 +17,15 @@ const outages = {
     await pause(5000);
     state.publisher = await publish(state.server, "live/test", [], false);
     return 5;
+  },
+  async "killed for 3 s, five times"(state) {
+    for (let times = 0; times < 5; times++) {
+      if (times) await pause(8000);
+      state.publisher.process.child.kill("SIGKILL");
+      await pause(3000);
+      state.publisher = await publish(state.server, "live/test", [], false);
+    }
+    return 3;
   },
   async "killed, and back with another resolution"(state) {
     state.publisher.process.child.kill("SIGKILL");
@@ -55,7 +66,7 @@ await withCleanup(async (keep) => {
       const state = { server: await startServer() };
       try {
         state.publisher = await publish(state.server, "live/test");
-        const watching = play({ browser, pages, stream: `${state.server.url}/live/test`, player: "hls.js", file, seconds: BREAK_AT_S + 8 + AFTER_S });
+        const watching = play({ browser, pages, stream: `${state.server.url}/live/test`, player: "hls.js", file, seconds: BREAK_AT_S + (LASTS_S[name] ?? 8) + AFTER_S });
         await pause(BREAK_AT_S * 1000);
         const seconds = await outage(state);
         const report = await watching;

@@ -273,8 +273,15 @@ impl Cutter {
         Some((bits, duration))
     }
 
-    /// The pending segment turns out to start at `pts`, as `start` says.
-    pub(super) fn restart(&mut self, pts: Ticks, start: Start, filler: &Bytes, now: Now) {
+    /// The pending segment turns out to start at `pts`, as `start` says, and `after_outage` if players have run dry.
+    pub(super) fn restart(
+        &mut self,
+        pts: Ticks,
+        start: Start,
+        after_outage: bool,
+        filler: &Bytes,
+        now: Now,
+    ) {
         self.start = start;
         self.start_pts = pts;
         self.last_key = pts;
@@ -282,7 +289,7 @@ impl Cutter {
         if let Some(segment) = self
             .session
             .as_ref()
-            .and_then(|session| session.restart(start, filler, now.instant))
+            .and_then(|session| session.restart(start, after_outage, filler, now.instant))
         {
             self.segment = segment;
         }

@@ -55,7 +55,7 @@ pub enum Listed {
     Complete,
     /// Also the next few, for a player that joins. Players fix how far they stay behind the end of the first playlist they see, and then
     /// spend some tenths of a second on starting; without these they would be that much later for good. A reload that names what it
-    /// waits for lists complete parts under this name too.
+    /// waits for lists complete parts under this name too. After an outage it starts anew behind it.
     Joining,
 }
 

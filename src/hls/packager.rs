@@ -10,7 +10,7 @@
 //! One packager lives as long as its stream and is used by one publisher at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -81,6 +81,8 @@ pub struct Packager {
     last_of_audio: Option<Ticks>,
     /// All pauses of this run, which its times are put back by.
     pauses: Ticks,
+    /// When the latest piece went out.
+    last_piece: Option<Instant>,
     /// The media's wall-clock time is to be set anew.
     clock_jumped: bool,
     /// Audio that waits for its ride.
@@ -121,6 +123,7 @@ impl Packager {
             last_of_video: None,
             last_of_audio: None,
             pauses: Ticks::ZERO,
+            last_piece: None,
             clock_jumped: false,
             audio: Vec::new(),
             cutters: Vec::new(),
@@ -358,8 +361,11 @@ impl Packager {
             independent: unit.key,
             discontinuity: changed,
         };
+        let after_outage = self
+            .last_piece
+            .is_some_and(|last| now.instant.saturating_duration_since(last) >= RUN_DRY_AFTER);
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start, &filler, now);
+            cutter.restart(unit.pts, start, after_outage, &filler, now);
         }
         self.render_multivariant();
     }
@@ -718,6 +724,7 @@ impl Packager {
             bytes: Bytes::from(bytes),
             published: now.instant,
         };
+        self.last_piece = Some(now.instant);
         self.stats.pieces += 1;
         self.stats.bytes += piece.bytes.len() as u64;
         for cutter in &self.cutters {
@@ -788,6 +795,8 @@ impl Packager {
 
 /// Silence of both tracks that is a pause of the publisher and not a slow source.
 const PAUSE: Ticks = Ticks::from_millis(1000);
+/// After this long without a piece, a player with parts has run dry: it has two parts in hand, or what it joined with.
+const RUN_DRY_AFTER: Duration = Duration::from_millis(500);
 /// Pictures from which their distance can be told.
 const PICTURES_TO_MEASURE: usize = 4;
 /// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.

@@ -6,18 +6,21 @@
 //! interval; an encoder that breaks it gets another session beside this one ([`super::packager`]).
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::names::{Early, Listed, part_name, segment_name, whole_segment_name};
+use self::low_latency::{LowLatencyForm, Seams};
+use super::names::{Early, segment_name, whole_segment_name};
 use super::parts::{BasePart, PartList, factors};
-use super::playlist::{LowLatency, Media, MediaPart, MediaSegment, Rendered};
+use super::playlist::{Media, MediaSegment, Rendered};
 use super::segment::{Piece, Segment};
-use crate::stream::subscribers::Subscribers;
+
+mod low_latency;
+
+pub use low_latency::{Directive, PartState};
 
 /// What is fixed for a session's life.
 #[derive(Debug, Clone)]
@@ -77,26 +80,6 @@ struct EarlyForms {
     prefetch: Arc<OnceLock<Arc<Rendered>>>,
 }
 
-/// One length of parts, as its viewers see it.
-#[derive(Debug, Default)]
-struct LowLatencyForm {
-    complete: Mutex<Versioned>,
-    joining: Mutex<Versioned>,
-    updates: Subscribers,
-}
-
-/// A playlist, and the number of changes it was rendered after.
-type Versioned = Option<(u64, Arc<Rendered>)>;
-
-/// A place in a low-latency playlist: `_HLS_msn` and `_HLS_part`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Directive {
-    /// Media sequence number.
-    pub sequence: u64,
-    /// Index of a part in that segment; without one the whole segment is meant.
-    pub part: Option<u64>,
-}
-
 /// The finished segments of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
@@ -108,19 +91,6 @@ pub struct Kept {
     pub duration: Duration,
 }
 
-/// Where a part is.
-#[derive(Debug, Clone)]
-pub enum PartState {
-    /// Complete: these pieces of this segment.
-    Complete(Arc<Segment>, Range<usize>),
-    /// One of the next to come.
-    Announced,
-    /// Not announced yet.
-    ToCome,
-    /// Not kept any more, or never to come.
-    Unknown,
-}
-
 #[derive(Debug)]
 struct Window {
     entries: VecDeque<Entry>,
@@ -128,6 +98,7 @@ struct Window {
     listed: Listing,
     /// Where the low-latency playlist starts, never behind `listed`.
     listed_low_latency: Listing,
+    seams: Seams,
     parts: Vec<PartList>,
     /// Counts changes that show in low-latency playlists.
     version: u64,
@@ -185,6 +156,7 @@ impl Session {
             }]),
             listed,
             listed_low_latency: listed,
+            seams: Seams::new(listed),
             parts: factors(settings.part_target)
                 .into_iter()
                 .map(PartList::new)
@@ -256,71 +228,6 @@ impl Session {
         Arc::clone(shared.get_or_init(render))
     }
 
-    /// The lengths of parts on offer, as multiples of the base part.
-    pub fn part_factors(&self) -> Vec<usize> {
-        self.read().parts.iter().map(PartList::factor).collect()
-    }
-
-    /// The index of the parts of this many base parts, which the low-latency methods take.
-    pub fn part_length(&self, factor: usize) -> Option<usize> {
-        self.read()
-            .parts
-            .iter()
-            .position(|list| list.factor() == factor)
-    }
-
-    /// The low-latency media playlist with parts of one length. It is rendered when first asked for after a change, and shared.
-    pub fn low_latency(&self, length: usize, listed: Listed) -> Option<Arc<Rendered>> {
-        let form = self.low_latency.get(length)?;
-        let cache = match listed {
-            Listed::Complete => &form.complete,
-            Listed::Joining => &form.joining,
-        };
-        let mut cached = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = self.read();
-        if let Some((version, rendered)) = &*cached
-            && *version == window.version
-        {
-            return Some(Arc::clone(rendered));
-        }
-        let playlist = window.low_latency(length, listed, &self.id, &self.settings)?;
-        let version = window.version;
-        drop(window);
-        let rendered = Arc::new(Rendered::new(playlist.render()));
-        *cached = Some((version, Arc::clone(&rendered)));
-        Some(rendered)
-    }
-
-    /// Those to wake when the low-latency playlist with parts of this length changes.
-    pub fn low_latency_updates(&self, length: usize) -> Option<&Subscribers> {
-        self.low_latency.get(length).map(|form| &form.updates)
-    }
-
-    /// Whether the low-latency playlist has what a blocking reload asks for. A part behind the last of its segment means the first of
-    /// the next (6.2.5.2). Everything is there once the session has ended.
-    pub fn reached(&self, length: usize, directive: Directive) -> bool {
-        self.read().reached(length, directive)
-    }
-
-    /// Whether a blocking reload asks for more than will come soon (6.2.5.2): such a client has lost its way.
-    pub fn too_far(&self, length: usize, directive: Directive) -> bool {
-        let window = self.read();
-        let Some(list) = window.parts.get(length) else {
-            return true;
-        };
-        let Some(growing) = window.growing_sequence() else {
-            return false;
-        };
-        let parts_ahead = (3.0 / (self.settings.part_target.as_secs_f64() * list.factor() as f64))
-            .ceil()
-            .max(3.0) as u64;
-        let done = list.of(growing).count() as u64;
-        directive.sequence > growing + 2
-            || directive.sequence == growing
-                && directive.part.is_some_and(|part| part > done + parts_ahead)
-            || directive.sequence > growing && directive.part.is_some_and(|part| part > parts_ahead)
-    }
-
     /// Whether the session is over.
     pub fn ended(&self) -> bool {
         self.read().ended
@@ -331,23 +238,6 @@ impl Session {
         let window = self.read();
         let last = window.entries.back().map(|entry| entry.segment.sequence());
         !window.ended && last.is_none_or(|last| sequence > last)
-    }
-
-    /// The part with this number, of one length.
-    pub fn part(&self, length: usize, number: u64) -> PartState {
-        let window = self.read();
-        let Some(list) = window.parts.get(length) else {
-            return PartState::Unknown;
-        };
-        match list.get(number) {
-            Some(part) => PartState::Complete(Arc::clone(&part.segment), part.pieces.clone()),
-            None if window.ended || number < list.next() => PartState::Unknown,
-            // With the hint, which names the one behind those that are listed for a player that joins.
-            None if number <= list.next() + self.settings.ahead(list) as u64 => {
-                PartState::Announced
-            }
-            None => PartState::ToCome,
-        }
     }
 
     /// The segment with this media sequence number, if it is announced in any form, or still kept.
@@ -434,17 +324,21 @@ impl Session {
         segment
     }
 
-    /// Corrects what was assumed of the segment that comes next: a new run starts it. Returns that segment, which is another one if the
-    /// run does not continue the last.
+    /// Corrects what was assumed of the segment that comes next: a new run starts it, `after_outage` if players have run dry meanwhile.
+    /// Returns that segment, which is another one if the run does not continue the last.
     pub(super) fn restart(
         &self,
         start: Start,
+        after_outage: bool,
         filler: &Bytes,
         now: Instant,
     ) -> Option<Arc<Segment>> {
         let mut window = self.write();
         let expected = window.entries.get(window.growing)?.duration;
         let over = window.begin(start, expected, filler, now);
+        if after_outage {
+            window.place_seam();
+        }
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         let segment = window
@@ -520,14 +414,6 @@ impl Session {
 
     fn write(&self) -> RwLockWriteGuard<'_, Window> {
         self.window.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Settings {
-    /// How many parts of a list are announced to a player that joins.
-    fn ahead(&self, list: &PartList) -> usize {
-        let part = self.part_target * list.factor() as u32;
-        JOIN_AHEAD.div_duration_f64(part).round().max(1.0) as usize
     }
 }
 
@@ -635,23 +521,6 @@ impl Window {
             .map(|entry| entry.segment.sequence())
     }
 
-    fn reached(&self, length: usize, directive: Directive) -> bool {
-        let (Some(list), Some(growing)) = (self.parts.get(length), self.growing_sequence()) else {
-            return true;
-        };
-        let count = |sequence| list.of(sequence).count() as u64;
-        match directive.part {
-            None => directive.sequence < growing,
-            Some(part) if directive.sequence == growing => part < count(growing),
-            Some(part)
-                if directive.sequence + 1 == growing && part >= count(directive.sequence) =>
-            {
-                count(growing) > 0
-            }
-            Some(_) => directive.sequence < growing,
-        }
-    }
-
     /// Moves the starts of the playlists up, never back.
     fn list(&mut self, settings: &Settings) {
         let target = Duration::from_secs(settings.target_duration.into());
@@ -674,22 +543,23 @@ impl Window {
             bytes = bytes.saturating_sub(entry.segment.size());
             first += 1;
         }
-        for (listing, index) in [
-            (&mut self.listed_low_latency, first),
-            (
-                &mut self.listed,
-                self.growing.saturating_sub(LISTED_FINISHED),
-            ),
-        ] {
-            while listing.first < index {
-                let gone = self
-                    .entries
-                    .get(listing.first)
-                    .is_some_and(|entry| entry.start.discontinuity);
-                listing.discontinuities += u64::from(gone);
-                listing.first += 1;
-            }
+        let usual = self.growing.saturating_sub(LISTED_FINISHED);
+        self.listed = self.advanced(self.listed, usual, false);
+        self.listed_low_latency = self.advanced(self.listed_low_latency, first, false);
+        self.seams.listed = self.advanced(self.seams.listed, first, true);
+    }
+
+    /// The start of a playlist moved up to an entry, never back. `seams`: whether it shows them.
+    fn advanced(&self, mut listing: Listing, index: usize, seams: bool) -> Listing {
+        while listing.first < index {
+            let gone = self.entries.get(listing.first).is_some_and(|entry| {
+                entry.start.discontinuity
+                    || seams && self.seams.is_in_front_of(entry.segment.sequence())
+            });
+            listing.discontinuities += u64::from(gone);
+            listing.first += 1;
         }
+        listing
     }
 
     /// Drops entries that no playlist lists and that are older or more than is to be kept.
@@ -711,6 +581,7 @@ impl Window {
             self.bytes = self.bytes.saturating_sub(oldest.segment.size());
             self.entries.pop_front();
             self.listed_low_latency.first -= 1;
+            self.seams.listed.first -= 1;
             self.listed.first -= 1;
             self.growing -= 1;
             let first = self
@@ -757,94 +628,6 @@ impl Window {
             unfinished: end - self.growing,
             ended: self.ended,
         }
-    }
-
-    fn low_latency(
-        &self,
-        length: usize,
-        listed: Listed,
-        id: &str,
-        settings: &Settings,
-    ) -> Option<LowLatency> {
-        let list = self.parts.get(length)?;
-        let first = self.listed_low_latency.first;
-        let end = self.entries.len().min(self.growing + 1);
-        let mut segments = Vec::with_capacity(end - first);
-        let mut from_end = Duration::ZERO;
-        for entry in self.entries.range(first..end).rev() {
-            let sequence = entry.segment.sequence();
-            let mut parts = Vec::new();
-            if from_end <= Duration::from_secs(settings.target_duration.into()) * 3 {
-                parts.extend(list.of(sequence).map(|part| MediaPart {
-                    uri: part_name(id, list.factor(), part.number),
-                    duration: part.duration,
-                    independent: part.independent,
-                }));
-            }
-            from_end += if Some(sequence) == self.growing_sequence() {
-                parts.iter().map(|part| part.duration).sum()
-            } else {
-                entry.duration
-            };
-            segments.push((entry.describe(segment_name(id, sequence)), parts));
-        }
-        segments.reverse();
-        let announced = match listed {
-            Listed::Complete => 0,
-            Listed::Joining => self.announce_parts(list, settings.ahead(list), id, &mut segments),
-        };
-        Some(LowLatency {
-            target_duration: settings.target_duration,
-            part_target: settings.part_target * list.factor() as u32,
-            discontinuity_sequence: self.listed_low_latency.discontinuities,
-            media_sequence: self.sequence_at(first),
-            segments,
-            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next() + announced)),
-        })
-    }
-
-    /// Lists `ahead` parts that are still to come, as if the growing segment and the one behind it had parts like the last one. Returns
-    /// how many it listed. Should the parts come otherwise, their names stay right, as they are numbered through; a reload corrects the
-    /// rest.
-    fn announce_parts(
-        &self,
-        list: &PartList,
-        ahead: usize,
-        id: &str,
-        segments: &mut Vec<(MediaSegment, Vec<MediaPart>)>,
-    ) -> u64 {
-        let growing = self.entries.get(self.growing);
-        if growing.is_none_or(|entry| entry.segment.size() == 0) {
-            // The publisher is away, and nobody knows what comes next and when.
-            return 0;
-        }
-        let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
-        let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
-        if model.is_empty() {
-            return 0;
-        }
-        let (mut next, end) = (list.next(), list.next() + ahead as u64);
-        for (index, entry) in self.entries.range(self.growing..).take(2).enumerate() {
-            if index > 0 {
-                let uri = segment_name(id, entry.segment.sequence());
-                segments.push((entry.describe(uri), Vec::new()));
-            }
-            let Some((_, parts)) = segments.last_mut() else {
-                break;
-            };
-            for like in model.iter().skip(parts.len()).take((end - next) as usize) {
-                parts.push(MediaPart {
-                    uri: part_name(id, list.factor(), next),
-                    duration: like.duration,
-                    independent: like.independent,
-                });
-                next += 1;
-            }
-            if next == end || parts.len() != model.len() {
-                break;
-            }
-        }
-        next - list.next()
     }
 
     fn sequence_at(&self, index: usize) -> u64 {
@@ -899,9 +682,6 @@ pub fn first_sequence(now: SystemTime) -> u64 {
     since.as_millis() as u64 / 250
 }
 
-/// How far ahead parts are listed for a player that joins: about the time a browser takes from the playlist to the first picture. More gains
-/// nothing, as the player then waits for the media.
-const JOIN_AHEAD: Duration = Duration::from_millis(400);
 /// EXTINF of an announced entry that was passed over: as good as nothing, and still a duration.
 const GAP_DURATION: Duration = Duration::from_millis(1);
 /// TARGETDURATION up to which [`Early::Further`] is worth the wait for the first picture.

@@ -48,10 +48,6 @@ async fn answer_or_refuse(
         File::LowLatency(listed, factor, target_duration) => {
             let session = playlist_session(output, target_duration)?;
             let directive = parse_directive(asked.query)?;
-            let listed = match directive {
-                None => listed,
-                Some(_) => Listed::Complete,
-            };
             let playlist = low_latency(&session, factor, listed, directive).await?;
             let cache = match directive {
                 Some(_) => Cache::Kept(6 * session.target_duration()),
@@ -198,9 +194,10 @@ async fn low_latency(
     );
     let length = session.part_length(factor).ok_or(UNKNOWN)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
-    if let Some(directive) = directive
-        && !session.ended()
-    {
+    let Some(directive) = directive.map(|asked| session.place(listed, asked)) else {
+        return session.low_latency(length, listed).ok_or(UNKNOWN);
+    };
+    if !session.ended() {
         if session.too_far(length, directive) {
             let text = "_HLS_msn or _HLS_part lies too far ahead of the playlist's end";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
@@ -210,7 +207,7 @@ async fn low_latency(
             .await
             .map_err(|_| STALLED)?;
     }
-    session.low_latency(length, listed).ok_or(UNKNOWN)
+    session.low_latency_reload(length, listed).ok_or(UNKNOWN)
 }
 
 fn parse_directive(query: &str) -> Result<Option<Directive>, Refusal> {

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::hls::names::Listed;
 use crate::hls::segment::{Piece, State};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -360,6 +361,66 @@ fn who_joins_is_told_of_the_next_parts() {
         low_latency(&session),
         "the publisher may be away"
     );
+}
+
+#[test]
+fn behind_an_outage_who_has_joined_starts_anew() {
+    let (session, growing) = open(settings());
+    let text = |rendered: Option<Arc<Rendered>>| {
+        String::from_utf8(rendered.unwrap().plain().to_vec()).unwrap()
+    };
+    let joined = || text(session.low_latency_reload(0, Listed::Joining));
+    let number = |text: &str, tag: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(tag));
+        line.unwrap().parse().unwrap()
+    };
+    let directive = |sequence| Directive {
+        sequence,
+        part: Some(0),
+    };
+    let mut growing = growing;
+    let (mut sequence, mut stretch) = (100, number(&joined(), "#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    for outage in 1..=2 {
+        grow(&growing, 10);
+        add_part(&session, &growing, true);
+        session.roll(SECOND, start(outage * 10), &Bytes::new(), Instant::now());
+        let waits_for = session.place(Listed::Joining, directive(sequence + 1));
+        assert!(!session.reached(0, waits_for));
+        growing = session
+            .restart(start(outage * 10 + 5), true, &Bytes::new(), Instant::now())
+            .unwrap();
+        assert!(!session.reached(0, waits_for), "no part has come yet");
+        grow(&growing, 10);
+        add_part(&session, &growing, true);
+        assert!(session.reached(0, waits_for));
+        let list = joined();
+        sequence += 3;
+        assert_eq!(number(&list, "#EXT-X-MEDIA-SEQUENCE:"), sequence - 1);
+        assert_eq!(number(&list, "#EXT-X-DISCONTINUITY-SEQUENCE:"), stretch);
+        assert_eq!(list.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{list}");
+        assert_eq!(list.matches("#EXT-X-GAP").count(), 1, "{list}");
+        assert_eq!(list.matches("#EXT-X-PART:").count(), 1, "{list}");
+        let here = session.place(Listed::Joining, directive(sequence));
+        assert!(session.reached(0, here));
+        assert_eq!(here.sequence, growing.sequence());
+        stretch += 1;
+    }
+    let others = low_latency(&session);
+    assert_eq!(number(&others, "#EXT-X-MEDIA-SEQUENCE:"), 100);
+    assert!(!others.contains("#EXT-X-GAP"), "{others}");
+    for n in 1..=10 {
+        growing = session
+            .roll(SECOND, start(30 + n), &Bytes::new(), Instant::now())
+            .unwrap();
+        grow(&growing, 10);
+        add_part(&session, &growing, true);
+        sequence += 1;
+    }
+    let list = joined();
+    assert!(!list.contains("#EXT-X-GAP"), "{list}");
+    assert_eq!(number(&list, "#EXT-X-DISCONTINUITY-SEQUENCE:"), stretch);
+    let finished = list.matches("#EXTINF").count() as u64;
+    assert_eq!(number(&list, "#EXT-X-MEDIA-SEQUENCE:"), sequence - finished);
 }
 
 #[test]
