@@ -86,6 +86,8 @@ struct Encoder {
     /// Only well-formed H.264 has been sent, so a decoder could start at every key frame.
     decodable: bool,
     pictures: u32,
+    /// Bytes of access units sent.
+    media: usize,
 }
 
 impl Default for Encoder {
@@ -102,6 +104,7 @@ impl Default for Encoder {
             chunk_size: 128,
             decodable: true,
             pictures: 0,
+            media: 0,
         }
     }
 }
@@ -115,7 +118,7 @@ impl Encoder {
         let mut bytes = wire::until_publish("live", "stream");
         self.video_config(&mut bytes, 0);
         self.audio_config(&mut bytes, 0);
-        while !script.is_over() && self.pictures < MOST_PICTURES {
+        while !script.is_over() && self.pictures < MOST_PICTURES && self.media < MOST_MEDIA {
             let operation = script.byte();
             let low = u32::from(operation & 15);
             match operation >> 4 {
@@ -249,6 +252,7 @@ impl Encoder {
         let [_, a, b, c] = self.composition.to_be_bytes();
         let mut body = vec![if key { 0x17 } else { 0x27 }, 1, a, b, c];
         let size = size.max(2);
+        self.media += size;
         body.extend((size as u32).to_be_bytes());
         // No byte is zero, so nothing in it looks like a start code.
         body.push(if key { 0x65 } else { 0x41 });
@@ -258,6 +262,7 @@ impl Encoder {
 
     fn audio(&mut self, bytes: &mut Vec<u8>, size: usize) {
         self.pictures += 1;
+        self.media += size;
         let mut body = vec![0xaf, 1];
         body.resize(2 + size, 0x21);
         self.message(bytes, 8, self.audio_time, &body);
@@ -417,6 +422,8 @@ const INTERVALS: [u32; 16] = [
 ];
 /// Pictures and audio frames of one input.
 const MOST_PICTURES: u32 = 2000;
+/// The checkers keep all media and copy them a few times, which the memory bound leaves room for.
+const MOST_MEDIA: usize = 8 << 20;
 
 /// Sound may come this much after the pictures of its time, or they after it: as much as the timeline lets the two drift apart.
 const LATE_MS: i64 = 20_000;
