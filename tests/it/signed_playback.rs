@@ -36,9 +36,23 @@ async fn status(server: SocketAddr, path: &str) -> u16 {
 async fn the_signature_reaches_everything() {
     let (server, _publisher) = protected().await;
     let token = token("live/stream", 600);
-    for entry in ["playlist.m3u8", "ll.m3u8", "playlist.m3u8?prefetch"] {
-        let reached = walk(&server, &format!("/@{token}/live/stream/{entry}")).await;
+    let script = "Sec-Fetch-Dest: empty";
+    // Who asks decides which names the first playlist leads to.
+    for (entry, player, led_to) in [
+        ("playlist.m3u8", "User-Agent: VLC", "/media-"),
+        ("playlist.m3u8", "User-Agent: Lavf/60", "/further-"),
+        ("playlist.m3u8", script, "/whole-"),
+        ("ll.m3u8", "User-Agent: VLC", "/ll1-"),
+        ("ll.m3u8", script, "/join1-"),
+        ("playlist.m3u8?prefetch", script, "/prefetch-"),
+    ] {
+        let entry = format!("/@{token}/live/stream/{entry}");
+        let reached = walk(&server, &entry, player).await;
         assert!(reached.len() > 5, "{entry}: {reached:?}");
+        assert!(
+            reached[1..].iter().any(|path| path.contains(led_to)),
+            "{led_to}: {reached:?}"
+        );
         for path in reached {
             // The same without the signature.
             let bare = path.strip_prefix(&format!("/@{token}")).unwrap();
@@ -49,6 +63,7 @@ async fn the_signature_reaches_everything() {
     let reached = walk(
         &server,
         &format!("/live/stream/playlist.m3u8?token={token}"),
+        script,
     )
     .await;
     assert!(
@@ -58,15 +73,21 @@ async fn the_signature_reaches_everything() {
     server.stop().await;
 }
 
-/// Follows every reference of a playlist and of those below it; all must be there. Returns what was fetched.
-async fn walk(server: &TestServer, entry: &str) -> Vec<String> {
+/// Follows every reference of a playlist and of those below it, as `player`, a header, says who asks; all must be there. Returns what
+/// was fetched.
+async fn walk(server: &TestServer, entry: &str, player: &str) -> Vec<String> {
     let mut reached = vec![entry.to_owned()];
     let mut next = 0;
     while let Some(path) = reached.get(next).cloned() {
         next += 1;
         let announced = path.ends_with(".ts") && reached.len() > 3;
         let mut connection = viewer::Viewer::connect(server.http).await;
-        connection.ask("GET", &path, &[]).await;
+        // A whole segment's head comes with its end, and those announced here do not even begin.
+        let file = path.rsplit('/').next().unwrap();
+        let query = if file.contains("-w") { "?stream" } else { "" };
+        connection
+            .ask("GET", &format!("{path}{query}"), &[player])
+            .await;
         let head = connection.head().await;
         assert_eq!(head.status, 200, "{path}");
         if announced || !head.header("content-type").unwrap().contains("mpegurl") {
@@ -87,7 +108,9 @@ async fn walk(server: &TestServer, entry: &str) -> Vec<String> {
             .filter_map(|line| match line.split_once("URI=\"") {
                 Some((_, rest)) if !line.starts_with("#EXT-X-PRELOAD") => rest.split('"').next(),
                 _ => Some(line).filter(|line| !line.is_empty() && !line.starts_with('#')),
-            });
+            })
+            // Who joins is also told of parts that are to come.
+            .take(6);
         for uri in uris {
             let path = join(folder, uri);
             if !reached.contains(&path) {
@@ -348,7 +371,7 @@ async fn json_web_tokens() {
                 // The keys are on their way.
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
-            assert!(walk(&server, &entry).await.len() > 5);
+            assert!(walk(&server, &entry, "User-Agent: VLC").await.len() > 5);
             let other = format!("/@{token}/shows/stream/playlist.m3u8");
             let answer = viewer::get(server.http, &other).await;
             assert_eq!(answer.status(), 403);

@@ -15,6 +15,7 @@ use crate::common::tools::{Finished, Tool};
 use crate::common::{eventually, flv, logs, viewer, within};
 
 const KEY: &str = "kprfd3tk4kfhk27yr0whc4";
+const TOKEN: &str = "0123456789-operators";
 const WRONG: &str = "wr0ngwr0ngwr0ngwr0ng22";
 
 fn with_keys(options: &[&str]) -> TestServer {
@@ -165,19 +166,21 @@ async fn ten_thousand_wrong_keys_are_mostly_not_looked_at() {
     assert!(text.contains("\nlhls_panics_total 0\n"), "{text}");
 }
 
-/// Publishes with the key in every place and searches everything that anybody can get for it.
+/// Publishes with the key in every place and searches everything that anybody, or an operator, can get for it. The operators' token must be
+/// nowhere either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_nowhere_to_be_seen() {
     let folder = std::env::temp_dir().join(format!("lhls-keys-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("lhls.toml");
     let text = format!(
-        "log = \"trace\"\nreconnect-window = \"0s\"\n[keys]\n\"live/stream\" = \"{KEY}\"\n"
+        "log = \"trace\"\nreconnect-window = \"0s\"\nadmin-token = \"{TOKEN}\"\n[keys]\n\"live/stream\" = \"{KEY}\"\n"
     );
     std::fs::write(&file, text).unwrap();
     let program = Program::start(&["--config", file.to_str().unwrap()]).await;
 
     let tags = flv::read(&Clip::default().file().await);
+    let operator_header = format!("Authorization: Bearer {TOKEN}");
     let mut said = String::new();
     for name in [KEY.to_owned(), format!("stream?key={KEY}")] {
         let mut peer = Peer::connected(program.rtmp, "live").await;
@@ -204,7 +207,15 @@ async fn a_key_is_nowhere_to_be_seen() {
         for path in [
             "/",
             "/api/streams",
+            "/healthz",
+            "/readyz",
             "/metrics",
+            "/status",
+            "/api/v1/server",
+            "/api/v1/streams",
+            "/api/v1/streams/live/stream",
+            "/api/v1/connections",
+            "/api/v1/openapi.json",
             "/live/stream/",
             "/live/stream",
             "/live/stream/ll.m3u8",
@@ -213,6 +224,11 @@ async fn a_key_is_nowhere_to_be_seen() {
             &format!("/live/stream/{media}"),
         ] {
             let answer = viewer::get(program.http, path).await;
+            said.push_str(&String::from_utf8_lossy(&answer.bytes()));
+            let mut operator = viewer::Viewer::connect(program.http).await;
+            operator.ask("GET", path, &[&operator_header]).await;
+            let answer = operator.response().await;
+            assert!(matches!(answer.status(), 200 | 404), "{path}");
             said.push_str(&String::from_utf8_lossy(&answer.bytes()));
         }
         // A second publisher, refused or not, learns no key either.
@@ -237,8 +253,10 @@ async fn a_key_is_nowhere_to_be_seen() {
     program.wait_for_log("has been read again").await;
 
     for (what, text) in [("answers", said), ("log", program.log())] {
-        let found = text.lines().find(|line| line.contains(KEY));
-        assert!(found.is_none(), "the key is in the {what}: {found:?}");
+        for secret in [KEY, TOKEN] {
+            let found = text.lines().find(|line| line.contains(secret));
+            assert!(found.is_none(), "a secret is in the {what}: {found:?}");
+        }
     }
     assert!(
         program.log().lines().count() > 20,
