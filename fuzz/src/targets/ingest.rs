@@ -371,7 +371,10 @@ impl Watch {
                     !(bytes.len() == 4 * 188 && bytes.chunks(188).skip(2).all(is_null))
                 })
                 .collect();
-            let independent = seen.history.last().is_some_and(|last| last.independent);
+            // Asked of the session and not of what was looked at last: one that was replaced may have ended since.
+            let last = seen.session.media(Early::Usual);
+            let last = std::str::from_utf8(last.plain()).expect("text");
+            let independent = last.contains("#EXT-X-INDEPENDENT-SEGMENTS");
             ts_check::check_late(&segments, independent && self.decodable, LATE_MS);
         }
     }

@@ -91,12 +91,22 @@ pub(crate) fn check_late(segments: &[&[u8]], independent: bool, late: i64) -> Pr
         late: late * 90,
         ..Checker::default()
     };
+    let mut with_video = Vec::new();
     for (index, segment) in segments.iter().enumerate() {
         checker.segment(index, segment);
+        // A publisher that comes back without its pictures goes on as sound alone, and says so in its tables.
+        if checker
+            .programme
+            .stream_types
+            .values()
+            .any(|&kind| kind == 0x1b)
+        {
+            with_video.push(index);
+        }
     }
     checker.programme.check_times();
     if independent {
-        checker.programme.check_starts(segments.len());
+        checker.programme.check_starts(&with_video);
     }
     let all = segments.concat();
     let mut reader = TsPacketReader::new(&all[..]);
@@ -366,11 +376,8 @@ impl Programme {
         }
     }
 
-    fn check_starts(&self, segments: usize) {
-        if self.video.is_empty() {
-            return;
-        }
-        for segment in 0..segments {
+    fn check_starts(&self, with_video: &[usize]) {
+        for &segment in with_video {
             let first = self.video.iter().find(|unit| unit.segment == segment);
             let first = first.unwrap_or_else(|| panic!("segment {segment} has no picture"));
             let types = first.nal_types();
