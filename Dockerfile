@@ -1,10 +1,10 @@
 # The server and the libraries it needs, and nothing else: no shell, no package manager, no root.
 #
 #   docker build -t lhls .
-#   docker run --rm -p 1935:1935 -p 9094:9094 lhls
+#   docker run --rm -e LHLS_KEYS=live/stream=KEY -p 1935:1935 -p 9094:9094 lhls
 FROM rust:1-slim-bookworm AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-# The C++ compiler builds the encoder of the test picture; nasm makes it faster.
+# The C++ compiler builds the encoder of the test picture; nasm makes it faster. The C compiler that comes with it builds the cryptography.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates g++ nasm \

@@ -20,6 +20,7 @@ mod signal;
 
 use std::future::poll_fn;
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -27,20 +28,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lhls::auth::{Access, Rules};
 use lhls::flv::{Demuxer, Event};
 use lhls::hls::Now;
 use lhls::hls::names::Early;
 use lhls::hls::packager;
 use lhls::hls::playlist::{Media, MediaSegment};
 use lhls::hls::segment::{Piece, Segment};
+use lhls::hooks::{self, Hooks};
 use lhls::http::body::ResponseBody;
+use lhls::http::cors::Cors;
 use lhls::http::meter::{Meter, MeteredIo, Patience};
 use lhls::http::{Service, Settings};
+use lhls::live::Live;
 use lhls::metrics::Metrics;
+use lhls::proxy::TrustedProxies;
 use lhls::rtmp::chunk::{ChunkReader, kind};
 use lhls::stream::name::StreamName;
 use lhls::stream::registry::{Policy, Registry};
@@ -241,11 +246,21 @@ fn http(signal: &Signal) {
     let (registry, mut publication) = published();
     let registry = Arc::new(registry);
     let settings = Settings {
-        cors_origin: HeaderValue::from_static("*"),
+        cors: Cors::new(&["*".to_owned()]).expect("an origin"),
         max_connections: VIEWERS as usize,
         admin: lhls::http::admin::Settings::default(),
+        trusted: TrustedProxies::default(),
+        https_redirect: None,
     };
-    let service = Arc::new(Service::new(registry, Arc::new(Metrics::new()), settings));
+    let metrics = Arc::new(Metrics::new());
+    let (hooks, _) = Hooks::new(hooks::Settings::default(), Arc::clone(&metrics));
+    let service = Arc::new(Service::new(
+        registry,
+        Arc::new(Access::new(Rules::default()).expect("random numbers")),
+        hooks,
+        metrics,
+        Arc::new(Live::new(settings)),
+    ));
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
     demuxer
         .video(0, signal.video_header(), &mut events)
@@ -336,7 +351,7 @@ fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let service = Arc::clone(service);
     runtime.spawn(async move {
-        let connection = service.connect(([127, 0, 0, 1], 1).into());
+        let connection = service.connect(PEER, false);
         let io = MeteredIo::new(
             far,
             Arc::new(Meter::new(Arc::new(Metrics::new()))),
@@ -425,6 +440,7 @@ fn calls(name: &str, count: u32) {
     println!("{name} {count}");
 }
 
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1024));
 const PICTURES: u32 = 300;
 const CALLS: u32 = 200;
 const VIEWERS: u32 = 100;

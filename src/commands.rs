@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use lhls::cli::{DemoArgs, PublishTestArgs, SignalArgs};
+use lhls::config::layers::Layers;
+use lhls::config::secret::Secret;
 use lhls::demo::publisher::{self, PublishOptions};
 use lhls::rtmp::url::Url;
 use tokio_util::sync::CancellationToken;
@@ -13,17 +15,23 @@ use tracing::{error, info};
 use super::{cancel_on_signal, runtime, serve_with, usage_error};
 
 /// Runs the server and publishes the test picture to it, through its real RTMP port.
-pub(super) fn demo(args: &DemoArgs) -> ExitCode {
+pub(super) fn demo(layers: &Layers, args: &DemoArgs) -> ExitCode {
+    let key = match Secret::random() {
+        Ok(key) => key,
+        Err(error) => return usage_error(&error.into()),
+    };
     // Checked before the ports are opened: a wrong option should not start anything.
     if let Err(error) = parse_options(&args.signal, "rtmp://localhost/live/demo") {
         return usage_error(&error);
     }
-    serve_with(&args.serve, |server, shutdown| {
+    let own_key = (DEMO_NAME, &key);
+    serve_with(layers, &args.serve, Some(own_key), |server, shutdown| {
         let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) else {
             return;
         };
         let (rtmp, http) = (reachable(rtmp), reachable(http));
-        match parse_options(&args.signal, &format!("rtmp://{rtmp}/live/demo")) {
+        let url = format!("rtmp://{rtmp}/{DEMO_NAME}?key={}", key.reveal());
+        match parse_options(&args.signal, &url) {
             Ok(options) => {
                 tokio::spawn(async move {
                     match publisher::publish(options, shutdown.clone()).await {
@@ -44,7 +52,11 @@ pub(super) fn demo(args: &DemoArgs) -> ExitCode {
 /// Publishes the test picture to any RTMP server.
 pub(super) fn publish_test(args: &PublishTestArgs) -> ExitCode {
     let options = match options(&args.signal, args.url.clone()) {
-        Ok(options) => options,
+        Ok(options) => PublishOptions {
+            #[cfg(feature = "tls")]
+            trust: args.trust.trust(),
+            ..options
+        },
         Err(error) => return usage_error(&error),
     };
     let runtime = match runtime(None) {
@@ -136,3 +148,6 @@ fn introduce(rtmp: SocketAddr, http: SocketAddr) {
     );
     let _ = out.flush();
 }
+
+/// The test picture's stream.
+const DEMO_NAME: &str = "live/demo";

@@ -53,6 +53,10 @@ fn options(args: &LatencyArgs) -> anyhow::Result<Options> {
     }
     Ok(Options {
         url: args.url.clone(),
+        #[cfg(feature = "tls")]
+        trust: args.trust.trust(),
+        #[cfg(not(feature = "tls"))]
+        trust: lhls::dial::Trust::default(),
         mode: match args.mode {
             ViewerMode::Auto => None,
             ViewerMode::Lhls => Some(Mode::Segments),

@@ -43,7 +43,9 @@
 //! | how does a piece get to a viewer? | [`hls::segment`], [`stream::subscribers`], [`http::body`] |
 //! | what happens when a publisher goes, comes back, is replaced? | [`stream`] |
 //! | what is answered on which path? | [`mod@http`] |
+//! | who encrypts, and whom do we believe about addresses? | `tls`, [`proxy`] |
 //! | how does it start and end? | [`server`] |
+//! | who may publish, who may play? | [`auth`] |
 //! | what is counted? | [`metrics`] |
 //! | how is a stream doing, and what is wrong with it? | [`stream::health`], [`stream::warnings`] |
 //! | what may operators see and do? | [`http::admin`] |
@@ -51,23 +53,31 @@
 //!
 //! The decisions behind it and their reasons are in `docs/design.md`.
 //!
-//! Not here: transcoding, more than one rendition of a stream, recording, TLS, access control.
+//! Not here: transcoding, more than one rendition of a stream, recording.
 
+pub mod auth;
 pub mod cli;
 pub mod codec;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod dial;
 pub mod flv;
 pub mod hls;
+pub mod hooks;
 pub mod http;
+pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod outbound;
+pub mod proxy;
 pub mod rtmp;
 pub mod server;
 pub mod stream;
 pub mod systemd;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod ts;
 pub mod viewer;

@@ -1,17 +1,21 @@
 //! The `lhls` program: parse, set up logs and runtime, run, and end with the right exit code.
 
+mod access;
 #[cfg(feature = "demo")]
 mod commands;
+mod config_command;
 mod latency;
 #[cfg(feature = "manual")]
 mod manual;
+mod reload;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use lhls::cli::{Cli, Command, LogFormat, ServeArgs};
 use lhls::config::Config;
+use lhls::config::layers::{self, Layers};
+use lhls::config::secret::Secret;
 use lhls::server::Server;
 use lhls::systemd::Notifier;
 use tokio::runtime::Runtime;
@@ -21,44 +25,53 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let layers = match Layers::read(std::env::args_os()) {
+        Ok(layers) => layers,
         // Help and version go to standard output; a bare `lhls` gets the help as well.
-        Err(error)
+        Err(layers::Error::Usage(error))
             if !error.use_stderr()
                 || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
         {
             error.exit()
         }
-        Err(error) => return usage_error(&anyhow::anyhow!(one_line(&error.to_string()))),
+        Err(error) => return usage_error(&said(error)),
     };
-    if let Err(error) = set_up_logs(&cli) {
+    if let Err(error) = set_up_logs(&layers.cli) {
         return usage_error(&error);
     }
-    match cli.command {
-        Command::Serve(args) => serve(&args),
-        Command::Latency(args) => latency::latency(&args),
+    match &layers.cli.command {
+        Command::Serve(args) => serve_with(&layers, args, None, |_, _| ()),
+        Command::Key(command) => access::key(command),
+        Command::Sign(args) => access::sign(args),
+        Command::Config(command) => config_command::config(&layers, command),
+        Command::Latency(args) => latency::latency(args),
         #[cfg(feature = "manual")]
         Command::Man { command } => manual::man(command.as_deref()),
         #[cfg(feature = "manual")]
-        Command::Completions { shell } => manual::completions(shell),
+        Command::Completions { shell } => manual::completions(*shell),
         #[cfg(feature = "demo")]
-        Command::Demo(args) => commands::demo(&args),
+        Command::Demo(args) => commands::demo(&layers, args),
         #[cfg(feature = "demo")]
-        Command::PublishTest(args) => commands::publish_test(&args),
+        Command::PublishTest(args) => commands::publish_test(args),
     }
 }
 
-fn serve(args: &ServeArgs) -> ExitCode {
-    serve_with(args, |_, _| ())
-}
-
-/// Runs the server; `started` is told when its ports are open.
-fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)) -> ExitCode {
-    let config = match Config::new(args) {
+/// Runs the server; `started` is told when its ports are open. `own_key` is of the program's own publisher.
+fn serve_with(
+    layers: &Layers,
+    args: &ServeArgs,
+    own_key: Option<(&'static str, &Secret)>,
+    started: impl FnOnce(&Server, CancellationToken),
+) -> ExitCode {
+    let mut config = match Config::new(args) {
         Ok(config) => config,
-        Err(error) => return usage_error(&error.into()),
+        Err(error) => return usage_error(&anyhow::anyhow!(layers.locate(&error))),
     };
+    let own_key = own_key.map(|(name, key)| (name, key.clone()));
+    if let Some((name, key)) = &own_key {
+        config.access.admit(name, key);
+    }
+    let (access, hooks) = (config.access.clone(), config.hooks.clone());
     let runtime = match runtime(config.threads) {
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
@@ -80,15 +93,37 @@ fn serve_with(args: &ServeArgs, started: impl FnOnce(&Server, CancellationToken)
         if let Err(error) = leave_on_signal() {
             return usage_error(&error.into());
         }
-        if let (Ok(rtmp), Ok(http)) = (server.rtmp_address(), server.http_address()) {
-            let text = format!(
-                "publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8"
-            );
-            info!("{text}");
-            let admin = server.admin_address().and_then(Result::ok).unwrap_or(http);
-            info!("status page: http://{admin}/status");
-            systemd.ready(&text);
+        let addresses = match (server.rtmp_address(), server.http_address()) {
+            (Ok(rtmp), Ok(http)) => {
+                format!(
+                    "publish to rtmp://{rtmp}/APP/NAME, watch http://{http}/APP/NAME/playlist.m3u8"
+                )
+            }
+            _ => String::new(),
+        };
+        let settings = layers.settings.clone();
+        let told = (systemd.clone(), addresses.clone());
+        if let Err(error) = reload::on_hangup(server.reload(), settings, own_key, told) {
+            return usage_error(&error.into());
         }
+        info!("{addresses}");
+        #[cfg(feature = "tls")]
+        {
+            if let Some(rtmps) = server.rtmps_address() {
+                info!("publish with TLS to rtmps://{rtmps}/APP/NAME");
+            }
+            if let Some(https) = server.https_address() {
+                info!("watch with TLS https://{https}/APP/NAME/playlist.m3u8");
+            }
+        }
+        let admin = server
+            .admin_address()
+            .unwrap_or_else(|| server.http_address());
+        if let Ok(admin) = admin {
+            info!("status page: http://{admin}/status");
+        }
+        access::warn(&access, &hooks);
+        systemd.ready(&addresses);
         let told = tokio::spawn(systemd.keep_alive(shutdown.clone()));
         started(&server, shutdown.clone());
         server.run(shutdown).await;
@@ -163,6 +198,14 @@ fn set_up_logs(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// What is wrong with a command line, the environment or a configuration file.
+fn said(error: layers::Error) -> anyhow::Error {
+    match error {
+        layers::Error::Usage(error) => anyhow::anyhow!(one_line(&error.to_string())),
+        layers::Error::File(error) => error.into(),
+    }
 }
 
 /// What clap says in several paragraphs, less the usage: what is wrong, and its tip if it has one.

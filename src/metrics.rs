@@ -94,6 +94,12 @@ pub struct Metrics {
     pub viewers: Gauge,
     /// Bytes held by rings.
     pub ring_bytes: Gauge,
+    /// Connections that ended before the protocol of their port began, by reason: TLS, or the PROXY header.
+    pub preamble_rejects: Family<Reason, Counter>,
+    /// TLS handshakes that were made.
+    pub tls_handshakes: Counter,
+    /// When the TLS certificate expires, in seconds since 1970; 0 if there is none.
+    pub tls_certificate_expiry: Gauge,
     /// Open HTTP connections.
     pub http_connections: Gauge,
     /// HTTP requests answered, by what was asked for and by status.
@@ -146,6 +152,9 @@ impl Metrics {
             streams: list.add("lhls_streams", "", "Streams in the table, those included that have just ended", Gauge::default()),
             viewers: list.add("lhls_viewers", "", "Connections that are playing", Gauge::default()),
             ring_bytes: list.add("lhls_ring_bytes", "", "Bytes held by rings", Gauge::default()),
+            preamble_rejects: list.add("lhls_preamble_rejects_total", "reason", "Connections that ended before the protocol of their port began: TLS, or the PROXY header", Family::default()),
+            tls_handshakes: list.add("lhls_tls_handshakes_total", "", "TLS handshakes made", Counter::default()),
+            tls_certificate_expiry: list.add("lhls_tls_certificate_expiry_timestamp_seconds", "", "When the TLS certificate expires, in seconds since 1970; 0 if there is none", Gauge::default()),
             http_connections: list.add("lhls_http_connections", "", "Open HTTP connections", Gauge::default()),
             http_requests: list.add("lhls_http_requests_total", "kind,status", "HTTP requests answered, by what was asked for and by status", Family::default()),
             http_durations: list.add("lhls_http_request_duration_seconds", "kind,status", "From an HTTP request's head to its answer's head; playlists that are waited for take long on purpose", Durations::new_with_constructor(request_times)),
@@ -167,6 +176,9 @@ impl Metrics {
         }
         for reason in REJECTS {
             drop(metrics.rtmp_rejects.get_or_create(&Reason { reason }));
+        }
+        for reason in PREAMBLE_REJECTS {
+            drop(metrics.preamble_rejects.get_or_create(&Reason { reason }));
         }
         let List {
             registry,
@@ -240,10 +252,14 @@ fn request_times() -> Histogram {
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Limits that can be hit.
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 13] = [
     "admin_token",
+    "h2_resets",
     "header_size",
     "header_time",
+    "hook_down",
+    "hook_dropped",
+    "hook_queue",
     "http_connections",
     "idle_connection",
     "rtmp_connections",
@@ -252,13 +268,28 @@ const LIMITS: [&str; 9] = [
     "viewer_stalled",
 ];
 /// Why RTMP connections are refused or broken off.
-const REJECTS: [&str; 6] = [
+const REJECTS: [&str; 13] = [
+    "bad_name",
     "broken",
     "closed_early",
+    "hook",
+    "hook_down",
+    "not_local",
+    "other_stream",
     "protocol",
     "refused",
     "silent",
+    "too_many_wrong_keys",
     "too_slow",
+    "wrong_key",
+];
+/// Why connections end before the protocol of their port begins.
+const PREAMBLE_REJECTS: [&str; 5] = [
+    "not_tls",
+    "proxy_header",
+    "tls_handshake",
+    "tls_handshake_time",
+    "tls_handshakes",
 ];
 /// Kinds of repairs: [`crate::time::Repairs`].
 const REPAIRS: [&str; 7] = [

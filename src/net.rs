@@ -1,12 +1,79 @@
 //! Listening sockets and what every accepted connection gets, for RTMP and HTTP alike.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{error, info};
+#[cfg(feature = "tls")]
+use tracing::debug;
+use tracing::{error, info, warn};
+
+use crate::metrics::{Metrics, Reason};
+use crate::proxy;
+#[cfg(feature = "tls")]
+use crate::tls;
+
+/// What a port's connections begin with, before the protocol that the port is for.
+#[derive(Debug, Clone, Default)]
+pub struct Preamble {
+    /// A PROXY header.
+    pub proxy: proxy::Expectation,
+    /// TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<tls::Acceptor>,
+}
+
+/// Why a connection did not get as far as its protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum PreambleError {
+    /// About the PROXY header.
+    #[error(transparent)]
+    Proxy(#[from] proxy::Error),
+    /// About TLS.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] tls::accept::Error),
+}
+
+/// A connection, encrypted or not.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug> Wire for T {}
+
+impl Preamble {
+    /// Whether the port's protocol begins at once.
+    pub fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        self.proxy.from.is_none()
+    }
+}
+
+impl PreambleError {
+    /// Counts it, and says it in the log: a proxy that is trusted and not understood is for the operator to mend, a stranger's TLS is
+    /// not.
+    pub fn note(&self, peer: SocketAddr, metrics: &Metrics) {
+        let reason = match self {
+            Self::Proxy(_) => {
+                warn!(%peer, "connection closed: {self}");
+                "proxy_header"
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => {
+                debug!(%peer, "connection closed: {error}");
+                error.reason()
+            }
+        };
+        let rejects = &metrics.preamble_rejects;
+        rejects.get_or_create(&Reason { reason }).inc();
+    }
+}
 
 /// Opens a listening socket.
 ///

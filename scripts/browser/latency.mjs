@@ -31,6 +31,7 @@ and prints how old it was. The players are unmodified and have their default set
   --loads N        page loads of each player and mode (1)
   --warm-up N      seconds after the first picture that do not count (5)
   --round-trip MS  puts a line with this delay between the players and the server (0)
+  --tls            over HTTPS, which is HTTP/2 in browsers
   --url URL        an already running stream, http://HOST:PORT/APP/NAME, that shows the test signal; its key frames are as they are
   --json FILE      where the numbers go (target/latency.json)
   --pics FOLDER    where the plots go (pics), or none
@@ -40,7 +41,7 @@ and prints how old it was. The players are unmodified and have their default set
 const { values: options } = parseArgs({
   options: {
     players: { type: "string" }, modes: { type: "string" }, seconds: { type: "string", default: "30" }, loads: { type: "string", default: "1" },
-    "warm-up": { type: "string", default: "5" }, "round-trip": { type: "string", default: "0" }, url: { type: "string" }, json: { type: "string", default: join(root, "target/latency.json") },
+    "warm-up": { type: "string", default: "5" }, "round-trip": { type: "string", default: "0" }, url: { type: "string" }, tls: { type: "boolean" }, json: { type: "string", default: join(root, "target/latency.json") },
     pics: { type: "string", default: join(root, "pics") }, from: { type: "string" }, help: { type: "boolean" },
   },
 });
@@ -83,9 +84,9 @@ await withCleanup(async (keep) => {
     let stream = options.url?.replace(/\/+$/, "");
     const own = [];
     if (!stream) {
-      const server = keep(await startServer(["--segment-duration", mode.gop]));
+      const server = keep(await startServer(["--segment-duration", mode.gop], { tls: options.tls }));
       own.push(server, keep(await publish(server, "live/test", ["--gop", mode.gop])));
-      let { url } = server;
+      let url = server.secureUrl ?? server.url;
       if (roundTrip) {
         const relay = keep(await startRelay(Number(new URL(url).port), roundTrip));
         own.push(relay);

@@ -1,11 +1,12 @@
 // What the browser tests and scripts/latency have in common: a server, a publisher, a file server for the pages, and a browser.
 // Everything listens on 127.0.0.1 on free ports, and everything started here is ended by close().
 
-import { spawn } from "node:child_process";
-import { createReadStream, existsSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { createReadStream, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { createServer as createTcpServer } from "node:net";
+import { tmpdir } from "node:os";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -70,18 +71,33 @@ class Process {
 /** The program under test: LHLS_BINARY, or the release build. */
 export const binary = process.env.LHLS_BINARY ?? join(root, "target/release/lhls");
 
-/** A server on free ports, or on these addresses. */
+/** A server on free ports, or on these addresses; with `tls`, it has HTTPS as well, whose certificate nobody vouches for. */
 export async function startServer(options = [], at = {}) {
   if (!existsSync(binary)) fail(`${binary} is not there; build it with cargo build --release, or set LHLS_BINARY`);
   const rtmp = at.rtmp ?? `127.0.0.1:${await freePort()}`;
   const http = at.http ?? `127.0.0.1:${await freePort()}`;
-  const process_ = new Process(binary, ["serve", "--rtmp-listen", rtmp, "--http-listen", http, ...options]);
+  const secure = at.tls ? `127.0.0.1:${await freePort()}` : undefined;
+  const tls = secure ? ["--https-listen", secure, ...certificate()] : [];
+  const process_ = new Process(binary, ["serve", "--rtmp-listen", rtmp, "--http-listen", http, ...tls, ...options]);
   const url = `http://${http}`;
   await until(async () => {
     if (!process_.alive()) throw new Error(`the server ended:\n${process_.output}`);
     return fetch(`${url}/healthz`).then((response) => response.ok, () => false);
   }, 10, "the server");
-  return { url, rtmp: `rtmp://${rtmp}`, process: process_, stop: () => process_.stop() };
+  const secureUrl = secure && `https://${secure}`;
+  return { url, secureUrl, rtmp: `rtmp://${rtmp}`, process: process_, stop: () => process_.stop() };
+}
+
+/** Options that name a new certificate and its key. */
+function certificate() {
+  const folder = mkdtempSync(join(tmpdir(), "lhls-tls-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(folder, name));
+  execFileSync("openssl", [
+    ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split(" "),
+    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", cert,
+  ], { stdio: "ignore" });
+  return ["--tls-cert", cert, "--tls-key", key];
 }
 
 /** The test signal, published to `server` as `name`. Waits until it can be played, unless told not to. */
@@ -131,6 +147,8 @@ export async function startBrowser() {
       "--disable-dev-shm-usage",
       // The pages and the streams come from different ports of this machine.
       "--disable-features=LocalNetworkAccessChecks",
+      // Certificates are made for the occasion.
+      "--ignore-certificate-errors",
     ],
   });
   return {

@@ -1,15 +1,20 @@
 //! What was typed, checked: every value in its range, every contradiction named.
 
+mod access;
+pub mod example;
+pub mod file;
+pub mod layers;
 pub mod secret;
 pub mod units;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
-
-use crate::cli::{OnBusy, ServeArgs};
-use crate::{hls, http, rtmp, stream};
+pub use self::access::Access;
+use crate::cli::{OnBusy, ProxiedPort, ServeArgs};
+use crate::http::cors::Cors;
+use crate::proxy::TrustedProxies;
+use crate::{hls, hooks, http, rtmp, stream};
 
 /// Why the server does not start. One line each, naming the option and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +42,52 @@ pub enum Error {
         /// What was given.
         value: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
 }
+
+impl Error {
+    /// The long name of the option whose value is not accepted, if it is one alone.
+    pub fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Range { option, .. } | Self::Invalid { option, .. } => Some(option),
+            Self::Contradiction(_) => None,
+        }
+    }
+}
+
+/// The options whose change takes effect without a restart, by SIGHUP. Those of streams are for streams that start afterwards.
+pub const RELOADABLE: &[&str] = &[
+    "segment-duration",
+    "part-duration",
+    "target-duration",
+    "announce",
+    "retain",
+    "retain-bytes",
+    "max-streams",
+    "publish-timeout",
+    "reconnect-window",
+    "on-busy",
+    "cors-origin",
+    "admin-token",
+    "https-redirect",
+    "keys",
+    "publish-open",
+    "login-apps",
+    "playback-secret",
+    "playback-jwks",
+    "playback-jwt-claim",
+    "playback-jwt-audience",
+    "playback-jwt-issuer",
+    "hooks-url",
+    "hooks-secret",
+    "hooks-events",
+    "hooks-timeout",
+    "hooks-when-down",
+    "hooks-play-cache",
+    "hooks-viewers-interval",
+    "shutdown-timeout",
+];
 
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
@@ -48,8 +96,17 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// Where viewers connect.
     pub http_listen: SocketAddr,
+    /// The encrypted ports, if there are any.
+    #[cfg(feature = "tls")]
+    pub secure: Option<Secure>,
+    /// Ports whose connections begin with a PROXY header when they come from `http.trusted`.
+    pub proxied: Vec<ProxiedPort>,
     /// The streams.
     pub streams: stream::registry::Policy,
+    /// Who may publish and play.
+    pub access: Access,
+    /// The operator's own service.
+    pub hooks: hooks::Settings,
     /// The RTMP side.
     pub rtmp: rtmp::listener::Settings,
     /// The HTTP side.
@@ -60,6 +117,18 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// Worker threads, if not one for each processor.
     pub threads: Option<usize>,
+}
+
+/// Encrypted ports, and what they show who they are with.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Where publishers connect.
+    pub rtmps_listen: Option<SocketAddr>,
+    /// Where viewers connect.
+    pub https_listen: Option<SocketAddr>,
+    /// Certificate and key.
+    pub files: crate::tls::Files,
 }
 
 impl Config {
@@ -81,19 +150,8 @@ impl Config {
                 args.segment_duration
             )));
         }
-        if args.rtmp_listen == args.http_listen && args.rtmp_listen.port() != 0 {
-            return Err(Error::Contradiction(format!(
-                "--rtmp-listen and --http-listen are both {}; give them different ports",
-                args.rtmp_listen
-            )));
-        }
-        if let Some(admin) = args.admin_listen.filter(|admin| admin.port() != 0)
-            && [args.rtmp_listen, args.http_listen].contains(&admin)
-        {
-            return Err(Error::Contradiction(format!(
-                "--admin-listen is {admin}, which is --http-listen or --rtmp-listen too; give it a port of its own"
-            )));
-        }
+        different_ports(args)?;
+        proxies_make_sense(args)?;
         if let Some(token) = &args.admin_token
             && !admin_token_is_good(token.reveal())
         {
@@ -102,18 +160,18 @@ impl Config {
                 "--admin-token must be {LEAST_TOKEN} to 200 printable ASCII characters without spaces; `openssl rand -hex 16` makes one"
             )));
         }
-        let cors_origin = HeaderValue::from_str(&args.cors_origin)
-            .ok()
-            .filter(|value| !value.is_empty());
-        let cors_origin = cors_origin.ok_or_else(|| Error::Invalid {
+        let cors = Cors::new(&args.cors_origin).map_err(|value| Error::Invalid {
             option: "cors-origin",
-            value: args.cors_origin.clone(),
-            reason: "give an origin such as https://example.org, or *",
+            value,
+            reason: "give origins such as https://example.org, or * alone".to_owned(),
         })?;
         let reconnect_window = span("reconnect-window", args.reconnect_window, 0, 600_000)?;
         Ok(Self {
             rtmp_listen: args.rtmp_listen,
             http_listen: args.http_listen,
+            #[cfg(feature = "tls")]
+            secure: secure(&args.tls)?,
+            proxied: args.proxy.proxy_protocol.clone(),
             streams: stream::registry::Policy {
                 packager: hls::packager::Settings {
                     segment_duration,
@@ -133,18 +191,22 @@ impl Config {
                     after_goodbye: reconnect_window / 3,
                 },
             },
+            access: Access::new(args)?,
+            hooks: access::hooks(args)?,
             rtmp: rtmp::listener::Settings {
                 max_connections: number("max-publishers", args.max_publishers, 1, 100_000)?,
                 publish_timeout: span("publish-timeout", args.publish_timeout, 5_000, 600_000)?,
                 http_port: args.http_listen.port(),
             },
             http: http::Settings {
-                cors_origin,
+                cors,
                 max_connections: number("max-connections", args.max_connections, 1, 1_000_000)?,
                 admin: http::admin::Settings {
                     token: args.admin_token.clone(),
                     elsewhere: args.admin_listen.is_some(),
                 },
+                trusted: TrustedProxies::new(&args.proxy.trusted_proxy),
+                https_redirect: args.proxy.https_redirect,
             },
             admin_listen: args.admin_listen,
             shutdown_timeout: span("shutdown-timeout", args.shutdown_timeout, 0, 300_000)?,
@@ -154,6 +216,147 @@ impl Config {
                 .transpose()?,
         })
     }
+}
+
+/// The addresses that ports are opened on, each with its option.
+fn addresses(args: &ServeArgs) -> Vec<(&'static str, SocketAddr)> {
+    let all = [
+        ("rtmp-listen", Some(args.rtmp_listen)),
+        ("http-listen", Some(args.http_listen)),
+        ("admin-listen", args.admin_listen),
+        #[cfg(feature = "tls")]
+        ("rtmps-listen", args.tls.rtmps_listen),
+        #[cfg(feature = "tls")]
+        ("https-listen", args.tls.https_listen),
+    ];
+    all.into_iter()
+        .filter_map(|(option, address)| Some((option, address?)))
+        .collect()
+}
+
+fn different_ports(args: &ServeArgs) -> Result<(), Error> {
+    let addresses = addresses(args);
+    for (index, (option, address)) in addresses.iter().enumerate() {
+        let same = addresses[..index]
+            .iter()
+            .find(|(_, other)| other == address && address.port() != 0);
+        if let Some((other, _)) = same {
+            return Err(Error::Contradiction(format!(
+                "--{other} and --{option} are both {address}; give them different ports"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn proxies_make_sense(args: &ServeArgs) -> Result<(), Error> {
+    let proxy = &args.proxy;
+    if !proxy.proxy_protocol.is_empty() && proxy.trusted_proxy.is_empty() {
+        return Err(Error::Contradiction(
+            "--proxy-protocol needs --trusted-proxy: the addresses of those who send the header, as in 10.0.0.0/8".to_owned(),
+        ));
+    }
+    let has_https = addresses(args)
+        .iter()
+        .any(|(option, _)| *option == "https-listen");
+    if proxy.https_redirect.is_some() && !has_https && proxy.trusted_proxy.is_empty() {
+        return Err(Error::Contradiction(
+            "--https-redirect leads nowhere: give --https-listen too, or --trusted-proxy if a proxy in front speaks HTTPS".to_owned(),
+        ));
+    }
+    if proxy.https_redirect == Some(0) {
+        return Err(Error::Invalid {
+            option: "https-redirect",
+            value: "0".to_owned(),
+            reason: "give the port that viewers reach HTTPS at, mostly 443".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(feature = "tls")]
+fn secure(args: &crate::cli::TlsArgs) -> Result<Option<Secure>, Error> {
+    let contradiction = |text: &str| Err(Error::Contradiction(text.to_owned()));
+    let listens = args.https_listen.is_some() || args.rtmps_listen.is_some();
+    match (&args.tls_cert, &args.tls_key) {
+        (None, None) if !listens => Ok(None),
+        (Some(certificate), Some(key)) if listens => Ok(Some(Secure {
+            rtmps_listen: args.rtmps_listen,
+            https_listen: args.https_listen,
+            files: crate::tls::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+        })),
+        (Some(_), Some(_)) => contradiction(
+            "--tls-cert and --tls-key are given but no port to use them on; give --https-listen, --rtmps-listen or both",
+        ),
+        (None, None) => contradiction(
+            "--https-listen and --rtmps-listen need a certificate and its key; give --tls-cert FILE and --tls-key FILE",
+        ),
+        (Some(_), None) => {
+            contradiction("--tls-cert is given without --tls-key, the certificate's private key")
+        }
+        (None, Some(_)) => {
+            contradiction("--tls-key is given without --tls-cert, the key's certificate")
+        }
+    }
+}
+
+/// Sets one option of a stream, as a hook may: a string for times and sizes, a number for numbers.
+///
+/// # Errors
+/// What is wrong with it, also that it is no option of a stream.
+pub fn set_stream_option(
+    policy: &mut stream::registry::Policy,
+    name: &str,
+    value: &serde_json::Value,
+) -> Result<(), Error> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let invalid = |option: &'static str, reason: String| Error::Invalid {
+        option,
+        value: text.clone(),
+        reason,
+    };
+    let time = |option, least, most| {
+        let parsed = text.parse().map_err(|reason| invalid(option, reason))?;
+        span(option, parsed, least, most)
+    };
+    let packager = &mut policy.packager;
+    match name {
+        "segment-duration" => packager.segment_duration = time("segment-duration", 250, 10_000)?,
+        "part-duration" => packager.part_duration = time("part-duration", 20, 1000)?,
+        "retain" => packager.retain = time("retain", 10_000, 600_000)?,
+        "reconnect-window" => {
+            let window = time("reconnect-window", 0, 600_000)?;
+            policy.reconnect = stream::Reconnect {
+                after_loss: window,
+                after_goodbye: window / 3,
+            };
+        }
+        "target-duration" => {
+            let seconds = text
+                .parse()
+                .map_err(|_| invalid("target-duration", "give whole seconds".to_owned()))?;
+            packager.target_duration = Some(number("target-duration", seconds, 1, 12)?);
+        }
+        "on-busy" => {
+            policy.take_over = match text.as_str() {
+                "takeover" => true,
+                "refuse" => false,
+                _ => return Err(invalid("on-busy", "expected takeover or refuse".to_owned())),
+            }
+        }
+        _ => {
+            return Err(Error::Contradiction(format!(
+                "{name:?} is no option of a stream; those are segment-duration, part-duration, target-duration, retain, reconnect-window and on-busy"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a number is in its range.
@@ -240,7 +443,7 @@ mod tests {
             ),
             (
                 ["--cors-origin", ""],
-                "--cors-origin is \"\": give an origin such as https://example.org, or *",
+                "--cors-origin is \"\": give origins such as https://example.org, or * alone",
             ),
         ] {
             assert_eq!(config(&args).unwrap_err().to_string(), text);
@@ -264,7 +467,41 @@ mod tests {
         .unwrap_err();
         assert!(error.to_string().contains("different ports"));
         let error = config(&["--admin-listen", "0.0.0.0:9094"]).unwrap_err();
-        assert!(error.to_string().contains("a port of its own"));
+        assert!(error.to_string().contains("different ports"));
+        for (args, part) in [
+            (&["--proxy-protocol", "all"][..], "needs --trusted-proxy"),
+            (&["--https-redirect", "443"], "leads nowhere"),
+            #[cfg(feature = "tls")]
+            (
+                &["--https-listen", "127.0.0.1:8443"],
+                "--tls-cert FILE and --tls-key FILE",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &["--tls-cert", "a", "--rtmps-listen", "127.0.0.1:1936"],
+                "without --tls-key",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &["--tls-cert", "a", "--tls-key", "b"],
+                "no port to use them on",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                &[
+                    "--https-listen",
+                    "0.0.0.0:9094",
+                    "--tls-cert",
+                    "a",
+                    "--tls-key",
+                    "b",
+                ],
+                "--http-listen and --https-listen are both",
+            ),
+        ] {
+            let error = config(args).unwrap_err().to_string();
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
     }
 
     #[test]

@@ -28,6 +28,23 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// A new one: 128 bits from the system's random numbers, 26 letters and digits that can be told apart and need no escaping.
+    ///
+    /// # Errors
+    /// If the system has no random numbers to give.
+    pub fn random() -> std::io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::getrandom(&mut bytes).map_err(std::io::Error::from)?;
+        let mut value = u128::from_be_bytes(bytes);
+        let mut text = String::new();
+        for _ in 0..26 {
+            let digit = DIGITS[(value % 32) as usize];
+            text.push(char::from(digit));
+            value /= 32;
+        }
+        Ok(Self(text))
+    }
 }
 
 /// Whatever is typed can be one, so no error ever repeats it.
@@ -45,6 +62,9 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Base 32 without the letters that look like digits (Crockford's), in lower case.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +81,12 @@ mod tests {
         for other in ["", "h", "hus", "hush!", "husk", "Hush"] {
             assert!(!secret.is(other.as_bytes()), "{other}");
         }
+    }
+
+    #[test]
+    fn new_ones_differ() {
+        let (a, b) = (Secret::random().unwrap(), Secret::random().unwrap());
+        assert_ne!(a.reveal(), b.reveal());
+        assert_eq!(a.reveal().len(), 26);
     }
 }

@@ -20,6 +20,7 @@ use super::encoder::{self, VideoEncoder};
 use super::picture::Picture;
 use super::stamp;
 use super::tone::{self, Tone};
+use crate::dial::Trust;
 use crate::flv::write::{self, AudioMetadata, Metadata, VideoMetadata};
 use crate::rtmp::push::{self, Media};
 use crate::rtmp::url::Url;
@@ -29,6 +30,8 @@ use crate::rtmp::url::Url;
 pub struct PublishOptions {
     /// Where to publish.
     pub url: Url,
+    /// Whom to believe to be that server, with `rtmps://`.
+    pub trust: Trust,
     /// Width and height in pixels: even, 160 × 90 to 3840 × 2160. Costs CPU in proportion to the area.
     pub size: (u32, u32),
     /// Pictures a second, 1 to 120. Costs CPU in proportion.
@@ -87,6 +90,7 @@ impl PublishOptions {
     pub fn new(url: Url) -> Self {
         Self {
             url,
+            trust: Trust::default(),
             size: (640, 360),
             fps: 30,
             gop: Duration::from_secs(1),
@@ -161,7 +165,7 @@ impl PublishOptions {
 pub async fn publish(options: PublishOptions, cancel: CancellationToken) -> Result<Summary, Error> {
     options.check()?;
     let push = tokio::select! {
-        push = push::connect(&options.url) => push?,
+        push = push::connect(&options.url, &options.trust) => push?,
         () = cancel.cancelled() => return Ok(Summary::default()),
     };
     let (sender, receiver) = mpsc::channel(CHANNEL);

@@ -167,6 +167,24 @@ impl Pieces {
         pieces
     }
 
+    /// Takes up to `limit` bytes off the front.
+    #[cfg(feature = "tls")]
+    pub(super) fn split_front(&mut self, limit: usize) -> Self {
+        if self.remaining <= limit {
+            return std::mem::take(self);
+        }
+        let mut front = Vec::new();
+        let mut wanted = limit;
+        while wanted > 0 {
+            let block = self.first.split_to(wanted.min(self.first.len()));
+            wanted -= block.len();
+            self.remaining -= block.len();
+            front.push(block);
+            self.refill();
+        }
+        Self::new(front)
+    }
+
     fn refill(&mut self) {
         while self.first.is_empty() {
             let Some(next) = self.rest.pop() else { return };
@@ -289,6 +307,20 @@ mod tests {
             rest.advance(1);
         }
         assert_eq!(all, b"abcdef");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_front_can_be_taken_off_anywhere() {
+        for limit in 0..=7 {
+            let mut rest = pieces();
+            let mut front = rest.split_front(limit);
+            assert_eq!(front.remaining(), limit.min(6));
+            assert_eq!(rest.remaining(), 6 - limit.min(6));
+            let mut all = front.copy_to_bytes(front.remaining()).to_vec();
+            all.extend(rest.copy_to_bytes(rest.remaining()));
+            assert_eq!(all, b"abcdef");
+        }
     }
 
     #[test]

@@ -5,16 +5,18 @@
 //! longer than a segment. Connections that are being answered are not touched.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// The idle connections of a port. Touched once or twice a request, never while media flows.
+type Waiting = BTreeMap<u64, CancellationToken>;
+
+/// The idle connections of all ports. Touched once or twice a request, never while media flows.
 #[derive(Debug, Default)]
 pub struct Idle {
     /// By the order of becoming idle. Invariant: a place is here at most once, and only while nothing of it is being answered.
-    waiting: Mutex<BTreeMap<u64, CancellationToken>>,
+    waiting: Mutex<Waiting>,
     turns: AtomicU64,
 }
 
@@ -22,8 +24,11 @@ pub struct Idle {
 #[derive(Debug)]
 pub struct Place {
     idle: Arc<Idle>,
-    /// Where it is among those that wait; 0 while it is being answered.
+    /// Where it is among those that wait; 0 while something of it is being answered. This and the next change only while `waiting` is
+    /// locked.
     turn: AtomicU64,
+    /// Requests that are being answered. HTTP/2 has several at once.
+    answers: AtomicUsize,
     given_up: CancellationToken,
 }
 
@@ -37,9 +42,10 @@ impl Idle {
         let place = Arc::new(Place {
             idle: Arc::clone(self),
             turn: AtomicU64::new(0),
+            answers: AtomicUsize::new(0),
             given_up: CancellationToken::new(),
         });
-        place.wait();
+        place.wait(&mut self.lock());
         place
     }
 
@@ -52,15 +58,18 @@ impl Idle {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, CancellationToken>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// A request has come. It is answered while the result exists; requests of a connection are answered one after the other.
+    /// A request has come. It is answered while the result exists.
     pub fn answer(self: &Arc<Self>) -> Busy {
-        self.leave();
+        let mut waiting = self.idle.lock();
+        if self.answers.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.leave(&mut waiting);
+        }
         Busy(Arc::clone(self))
     }
 
@@ -69,27 +78,30 @@ impl Place {
         self.given_up.cancelled().await;
     }
 
-    fn wait(&self) {
+    fn wait(&self, waiting: &mut Waiting) {
         let turn = self.idle.turns.fetch_add(1, Ordering::Relaxed) + 1;
         self.turn.store(turn, Ordering::Relaxed);
-        self.idle.lock().insert(turn, self.given_up.clone());
+        waiting.insert(turn, self.given_up.clone());
     }
 
-    fn leave(&self) {
+    fn leave(&self, waiting: &mut Waiting) {
         let turn = self.turn.swap(0, Ordering::Relaxed);
-        self.idle.lock().remove(&turn);
+        waiting.remove(&turn);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.leave();
+        self.leave(&mut self.idle.lock());
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.wait();
+        let mut waiting = self.0.idle.lock();
+        if self.0.answers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.wait(&mut waiting);
+        }
     }
 }
 
@@ -112,6 +124,18 @@ mod tests {
         assert!(!idle.make_room() && !gone(1));
         drop(busy);
         assert!(idle.make_room() && gone(1));
+    }
+
+    #[test]
+    fn a_connection_is_idle_when_the_last_of_its_requests_is_answered() {
+        let idle = Arc::new(Idle::default());
+        let place = idle.enter();
+        let requests = [place.answer(), place.answer()];
+        let [first, second] = requests;
+        drop(first);
+        assert!(!idle.make_room());
+        drop(second);
+        assert!(idle.make_room() && place.given_up.is_cancelled());
     }
 
     #[test]

@@ -11,30 +11,31 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::Service;
 use super::idle::{Idle, Place};
 use super::meter::{MeteredIo, Patience};
+use super::{Connection, Service};
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Preamble, PreambleError};
+#[cfg(feature = "tls")]
+use crate::tls::accept::{Accepted, Protocol};
 
 /// Accepts connections until `shutdown`, then lets those that are being answered finish. The caller bounds how long it waits for
 /// `tasks`.
 pub async fn serve(
     listener: TcpListener,
+    preamble: Preamble,
     service: Arc<Service>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(service.settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
-    let idle = Arc::new(Idle::default());
     let mut warned: Option<Instant> = None;
     loop {
         let (stream, peer) = tokio::select! {
@@ -42,15 +43,17 @@ pub async fn serve(
             () = shutdown.cancelled() => return,
         };
         let metrics = &service.metrics;
-        let Some(place) = find_place(&places, &idle).await else {
+        let Some(place) = find_place(&service.places, &service.idle).await else {
             metrics.limit("http_connections");
             // Once in a while: whoever opens thousands of connections should not fill the log as well.
             if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
                 warned = Some(Instant::now());
                 warn!(%peer, "connections are turned away: --max-connections is reached, and none is idle");
             }
-            // Beyond this many at once they are just closed, so that turning away costs little.
-            if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+            // Beyond this many at once they are just closed, so that turning away costs little; and so are those who expect TLS.
+            if preamble.is_plain()
+                && let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned()
+            {
                 tasks.spawn(async move {
                     let _ = tokio::time::timeout(TURN_AWAY_TIME, turn_away(stream)).await;
                     drop(permit);
@@ -62,11 +65,12 @@ pub async fn serve(
             debug!(%peer, %error, "connection was gone before it could be set up");
             continue;
         }
-        let (service, shutdown) = (Arc::clone(&service), shutdown.clone());
-        let idle = idle.enter();
+        let (service, preamble, shutdown) =
+            (Arc::clone(&service), preamble.clone(), shutdown.clone());
+        let idle = service.idle.enter();
         let open = Open::new(Arc::clone(metrics), peer, place);
         tasks.spawn(async move {
-            serve_connection(stream, peer, service, idle, shutdown).await;
+            admit(stream, peer, preamble, service, idle, shutdown).await;
             drop(open);
         });
     }
@@ -84,21 +88,90 @@ async fn find_place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemapho
     tokio::time::timeout(MAKE_ROOM_TIME, place).await.ok()?.ok()
 }
 
-async fn serve_connection(
+/// A connection whose preamble is over.
+enum Begun {
+    Plain(MeteredIo<TcpStream>),
+    #[cfg(feature = "tls")]
+    Secure(Box<Accepted<MeteredIo<TcpStream>>>, Protocol),
+}
+
+/// Takes what comes before HTTP off the connection, and serves it. What encryption needs is on the heap, so that a plain connection does not
+/// hold the room for it.
+async fn admit(
     stream: TcpStream,
     peer: SocketAddr,
+    preamble: Preamble,
     service: Arc<Service>,
     place: Arc<Place>,
     shutdown: CancellationToken,
 ) {
-    let connection = service.connect(peer);
-    let io = TokioIo::new(MeteredIo::new(
-        stream,
-        Arc::clone(&connection.meter),
-        PATIENCE,
-    ));
+    let begun = tokio::select! {
+        begun = begin(stream, peer, preamble, &service) => begun,
+        () = shutdown.cancelled() => return,
+        () = place.given_up() => {
+            service.metrics.limit("idle_connection");
+            return;
+        }
+    };
+    match begun {
+        Ok((Begun::Plain(stream), connection)) => {
+            serve_connection(stream, &service, &connection, &place, shutdown).await;
+        }
+        #[cfg(feature = "tls")]
+        Ok((Begun::Secure(stream, Protocol::Default), connection)) => {
+            Box::pin(serve_connection(
+                stream,
+                &service,
+                &connection,
+                &place,
+                shutdown,
+            ))
+            .await;
+        }
+        #[cfg(feature = "tls")]
+        Ok((Begun::Secure(stream, Protocol::Http2), connection)) => {
+            Box::pin(super::h2::serve(
+                stream, service, connection, place, shutdown,
+            ))
+            .await;
+        }
+        Err(error) => error.note(peer, &service.metrics),
+    }
+}
+
+async fn begin(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    service: &Service,
+) -> Result<(Begun, Connection), PreambleError> {
+    let peer = preamble.proxy.client(&mut stream, peer).await?;
+    // The meter is below the encryption, where bytes are taken by the socket or not.
+    let metered = |stream, connection: &Connection| {
+        MeteredIo::new(stream, Arc::clone(&connection.meter), PATIENCE)
+    };
+    #[cfg(feature = "tls")]
+    if let Some(acceptor) = preamble.tls {
+        acceptor.expect_hello(&mut stream).await?;
+        let connection = service.connect(peer, true);
+        let handshake = acceptor.accept(metered(stream, &connection));
+        let (stream, protocol) = Box::pin(handshake).await?;
+        service.metrics.tls_handshakes.inc();
+        return Ok((Begun::Secure(Box::new(stream), protocol), connection));
+    }
+    let connection = service.connect(peer, false);
+    Ok((Begun::Plain(metered(stream, &connection)), connection))
+}
+
+async fn serve_connection<T: AsyncRead + AsyncWrite + Unpin>(
+    stream: T,
+    service: &Service,
+    connection: &Connection,
+    place: &Arc<Place>,
+    shutdown: CancellationToken,
+) {
+    let io = TokioIo::new(stream);
     let answer = service_fn(|request| {
-        let (service, connection) = (&service, &connection);
         let busy = place.answer();
         async move {
             let mut response = service.answer(connection, &request).await;
@@ -126,7 +199,7 @@ async fn serve_connection(
         }
     };
     if let Err(error) = result {
-        debug!(%error, "a viewer's connection ended");
+        debug!(peer = %connection.peer, %error, "a viewer's connection ended");
         if error.is_timeout() {
             service.metrics.limit("header_time");
         } else if error.is_parse_too_large() {

@@ -13,11 +13,15 @@
 //! | `/api/time` | the server's clock, for pages that measure latency |
 //! | `/healthz`, `/readyz` | whether the server is alive, and whether it wants new viewers |
 //! | `/metrics`, `/status`, `/api/v1/…` | for operators: `admin` |
+//! | `/@TOKEN/…` | any of these, with what a viewer must show ([`crate::auth::token`]); `playlist.m3u8?token=TOKEN` leads there |
 //!
-//! GET, HEAD and OPTIONS only, but for operators. No redirects, no cookies: everything can stand behind any CDN.
+//! GET, HEAD and OPTIONS only, but for operators. No redirects (but to HTTPS, on request), no cookies: everything can stand behind any CDN.
 
 pub mod admin;
 pub mod body;
+pub mod cors;
+#[cfg(feature = "tls")]
+mod h2;
 pub mod idle;
 pub mod listener;
 mod media;
@@ -26,21 +30,30 @@ mod player;
 mod response;
 mod status;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::sync::Semaphore;
+use tracing::debug;
 
 use self::admin::{About, Admin};
 use self::body::ResponseBody;
+use self::cors::Cors;
+use self::idle::Idle;
 use self::meter::Meter;
 use self::response::{Cache, Refusal, Responder};
+use crate::auth::Access;
+use crate::auth::token::{Denied, Seen, Shown};
 use crate::hls::names::{self, Early, File, Listed};
 use crate::hls::playlist::{self, Rendered};
+use crate::hooks::{self, Hooks, Verdict};
+use crate::live::Live;
 use crate::metrics::{self, Metrics};
+use crate::proxy::{TrustedProxies, forwarded};
 use crate::stream::Stream;
 use crate::stream::connections::Role;
 use crate::stream::name::StreamName;
@@ -49,30 +62,43 @@ use crate::stream::registry::Registry;
 /// What the HTTP side is told by the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Value of `Access-Control-Allow-Origin`.
-    pub cors_origin: HeaderValue,
+    /// Which pages may read what is served.
+    pub cors: Cors,
     /// Connections at the same time; more get a 503.
     pub max_connections: usize,
     /// For operators.
     pub admin: admin::Settings,
+    /// Proxies whose word about a client's address is believed.
+    pub trusted: TrustedProxies,
+    /// Where those who come without encryption are sent: the port of HTTPS.
+    pub https_redirect: Option<u16>,
 }
 
 /// Answers requests; shared by all connections.
 #[derive(Debug)]
 pub struct Service {
+    access: Arc<Access>,
+    hooks: Arc<Hooks>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    settings: Settings,
+    settings: Arc<Live<Settings>>,
     about: About,
     /// Whether this is the operators' own port.
     for_operators: bool,
     started: Instant,
+    /// One for each connection that may be open, on all ports together.
+    places: Arc<Semaphore>,
+    /// Those of them that may be done without.
+    idle: Arc<Idle>,
 }
 
 /// One viewer's connection, for as long as it lasts.
 #[derive(Debug)]
 pub struct Connection {
+    /// Who is at the other end; behind a proxy that says so in each request, it is that proxy.
     peer: SocketAddr,
+    /// Whether it is encrypted.
+    secure: bool,
     meter: Arc<Meter>,
     /// Whether a segment has been held back until it was whole.
     held: AtomicBool,
@@ -111,14 +137,26 @@ struct Asked<'a> {
     query: &'a str,
     headers: &'a HeaderMap,
     version: Version,
+    /// The token of `playlist.m3u8?token=…`, which goes on in the path.
+    entry_token: Option<&'a str>,
 }
 
 impl Service {
     /// A service of these streams.
-    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, settings: Settings) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        access: Arc<Access>,
+        hooks: Arc<Hooks>,
+        metrics: Arc<Metrics>,
+        settings: Arc<Live<Settings>>,
+    ) -> Self {
         Self {
+            access,
+            hooks,
             registry,
             metrics,
+            places: Arc::new(Semaphore::new(settings.get().max_connections)),
+            idle: Arc::default(),
             settings,
             about: About::default(),
             for_operators: false,
@@ -131,20 +169,22 @@ impl Service {
         Self { about, ..self }
     }
 
-    /// The same, for the operators' own port.
+    /// The same, for the operators' own port, which has places of its own: they get in when viewers have taken all of theirs.
     pub fn for_operators(self) -> Self {
         Self {
             for_operators: true,
+            places: Arc::new(Semaphore::new(MAX_OPERATORS)),
             ..self
         }
     }
 
-    /// State for a new connection from `peer`.
-    pub fn connect(&self, peer: SocketAddr) -> Connection {
+    /// State for a new connection from `peer`, encrypted or not.
+    pub fn connect(&self, peer: SocketAddr, secure: bool) -> Connection {
         let connections = self.registry.connections();
         let place = connections.enter(Role::Viewer, peer, SystemTime::now());
         Connection {
             peer,
+            secure,
             meter: Arc::new(Meter::listed(Arc::clone(&self.metrics), place)),
             held: AtomicBool::new(false),
         }
@@ -157,34 +197,50 @@ impl Service {
         request: &Request<B>,
     ) -> Response<ResponseBody> {
         let asked_at = Instant::now();
-        let respond = Responder::new(&self.settings.cors_origin, request.method() == Method::HEAD);
-        let (path, query) = (
-            request.uri().path(),
-            request.uri().query().unwrap_or_default(),
+        let settings = self.settings.get();
+        let mut respond = Responder::new(
+            settings.cors.answer(request.headers()),
+            request.method() == Method::HEAD,
         );
-        let target = self.target(path, query);
+        let client = forwarded::client(&settings.trusted, connection.peer.ip(), request.headers());
+        let (token, path) = split_token(request.uri().path());
+        let query = request.uri().query().unwrap_or_default();
+        let target = self.target(path, query, &settings);
         let kind = target.kind();
-        let response = if path.len() > MAX_PATH {
-            respond.error(
-                StatusCode::URI_TOO_LONG,
-                "the path is longer than any that this server gives out",
-            )
-        } else if let Target::Admin(page) = target {
-            self.admin(connection).answer(page, request, &respond)
-        } else {
-            match *request.method() {
-                Method::GET | Method::HEAD => {
-                    let asked = Asked {
-                        query,
-                        headers: request.headers(),
-                        version: request.version(),
-                    };
-                    self.get(connection, asked, target, &respond).await
+        let response =
+            if path.len() > MAX_PATH || token.is_some_and(|token| token.len() > MAX_TOKEN) {
+                respond.error(
+                    StatusCode::URI_TOO_LONG,
+                    "the path is longer than any that this server gives out",
+                )
+            } else if self.redirects(&settings, connection, &target, request) {
+                respond.to_https(request, settings.https_redirect)
+            } else if let Target::Admin(page) = target {
+                self.admin(&settings, connection)
+                    .answer(page, request, &respond)
+            } else {
+                match *request.method() {
+                    Method::GET | Method::HEAD => {
+                        let asked = Asked {
+                            query,
+                            headers: request.headers(),
+                            version: request.version(),
+                            entry_token: target.entry_token(token, query),
+                        };
+                        match self.permit(&target, token, asked, client).await {
+                            Ok(seen) => {
+                                respond.set_private(seen == Seen::ByOther);
+                                let operators = !settings.admin.elsewhere;
+                                self.get(connection, asked, target, operators, &respond)
+                                    .await
+                            }
+                            Err(denied) => respond.denied(&denied),
+                        }
+                    }
+                    Method::OPTIONS => respond.options(),
+                    _ => respond.not_allowed(),
                 }
-                Method::OPTIONS => respond.options(),
-                _ => respond.not_allowed(),
-            }
-        };
+            };
         let status = response.status().as_u16();
         let labels = metrics::Request { kind, status };
         self.metrics.http_requests.get_or_create(&labels).inc();
@@ -192,31 +248,85 @@ impl Service {
             .http_durations
             .get_or_create(&labels)
             .observe(asked_at.elapsed().as_secs_f64());
+        debug!(%client, kind, status, "answered");
         response
     }
 
     /// What a path asks for on this port.
-    fn target<'a>(&self, path: &'a str, query: &str) -> Target<'a> {
+    fn target<'a>(&self, path: &'a str, query: &str, settings: &Settings) -> Target<'a> {
         let target = Target::parse(path, query);
         match target {
             Target::Index if self.for_operators => Target::Admin(admin::Page::Status),
-            Target::Admin(_) if self.settings.admin.elsewhere && !self.for_operators => {
-                Target::Unknown
-            }
+            Target::Admin(_) if settings.admin.elsewhere && !self.for_operators => Target::Unknown,
             Target::Health | Target::Ready | Target::Asset(_) | Target::Admin(_) => target,
             _ if self.for_operators => Target::Unknown,
             _ => target,
         }
     }
 
-    fn admin<'a>(&'a self, connection: &Connection) -> Admin<'a> {
+    /// Whether this should have been asked for with encryption. What machines ask on the inside is answered as it is.
+    fn redirects<B>(
+        &self,
+        settings: &Settings,
+        connection: &Connection,
+        target: &Target<'_>,
+        request: &Request<B>,
+    ) -> bool {
+        let on_the_inside = matches!(
+            target,
+            Target::Admin(admin::Page::Metrics) | Target::Health | Target::Ready
+        );
+        let (trusted, peer) = (&settings.trusted, connection.peer.ip());
+        settings.https_redirect.is_some()
+            && !connection.secure
+            && !self.for_operators
+            && !on_the_inside
+            && matches!(*request.method(), Method::GET | Method::HEAD)
+            && forwarded::is_secure(trusted, peer, request.headers()) != Some(true)
+    }
+
+    fn admin<'a>(&'a self, settings: &'a Settings, connection: &Connection) -> Admin<'a> {
         Admin {
             registry: &self.registry,
             metrics: &self.metrics,
-            settings: &self.settings.admin,
+            settings: &settings.admin,
             about: &self.about,
             own_port: self.for_operators,
             peer: connection.peer,
+        }
+    }
+
+    /// Whether the stream that is asked for, if one is, may be had.
+    async fn permit(
+        &self,
+        target: &Target<'_>,
+        in_path: Option<&str>,
+        asked: Asked<'_>,
+        client: IpAddr,
+    ) -> Result<Seen, Denied> {
+        let Some(name) = target.stream() else {
+            return Ok(Seen::ByAddress);
+        };
+        let shown = Shown {
+            in_path: in_path.or(asked.entry_token),
+            in_header: asked.bearer(),
+        };
+        let seen = self.access.viewer(name, shown)?;
+        if !self.hooks.has(hooks::Event::Play) {
+            return Ok(seen);
+        }
+        let player = hooks::Player {
+            address: client,
+            stream: name,
+            token: shown.in_path.or(shown.in_header),
+            agent: asked.header(header::USER_AGENT.as_str()),
+        };
+        match self.hooks.play(player).await {
+            Verdict::Allow { .. } if shown.in_path.is_some() => Ok(seen),
+            Verdict::Allow { .. } => Ok(Seen::ByOther),
+            Verdict::Deny(_) => Err(Denied::Hook),
+            Verdict::Down(_) if self.hooks.allows_when_down() => Ok(seen),
+            Verdict::Down(_) => Err(Denied::HookDown),
         }
     }
 
@@ -225,16 +335,14 @@ impl Service {
         connection: &Connection,
         asked: Asked<'_>,
         target: Target<'_>,
+        operators: bool,
         respond: &Responder<'_>,
     ) -> Response<ResponseBody> {
         match target {
             Target::Index if status::wants_json(asked.headers) => {
                 status::streams(&self.registry, respond)
             }
-            Target::Index => {
-                let operators = !self.settings.admin.elsewhere;
-                status::index(&self.registry, operators, asked.headers, respond)
-            }
+            Target::Index => status::index(&self.registry, operators, asked.headers, respond),
             Target::Streams => status::streams(&self.registry, respond),
             Target::Time => status::time(SystemTime::now(), respond),
             Target::Asset(file) => player::asset(file, asked.query, asked.headers, respond),
@@ -367,6 +475,26 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// The stream whose media is asked for.
+    fn stream(&self) -> Option<&'a str> {
+        match *self {
+            Self::Multivariant(name, _) | Self::File(name, _) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The token of `?token=`, where playing begins and none stands in the path.
+    fn entry_token(&self, in_path: Option<&str>, query: &'a str) -> Option<&'a str> {
+        let plain = |token: &&str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~=".contains(&byte);
+            !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(plain)
+        };
+        match (self, in_path) {
+            (Self::Multivariant(..), None) => parameter(query, "token").filter(plain),
+            _ => None,
+        }
+    }
+
     /// The name of the kind in the metrics.
     fn kind(&self) -> &'static str {
         match self {
@@ -384,6 +512,18 @@ impl<'a> Target<'a> {
             | Self::Ready
             | Self::Unknown => "other",
         }
+    }
+}
+
+/// The token of `/@TOKEN/REST`, and `/REST`. No stream's name begins with `@`.
+fn split_token(path: &str) -> (Option<&str>, &str) {
+    let signed = path.strip_prefix("/@").and_then(|rest| {
+        let slash = rest.find('/')?;
+        Some(rest.split_at(slash))
+    });
+    match signed {
+        Some((token, rest)) => (Some(token), rest),
+        None => (None, path),
     }
 }
 
@@ -427,14 +567,20 @@ async fn multivariant(
         Form::LowLatency(wanted) => forms.low_latency(wanted, asked.listed()),
     };
     match rendered {
-        Some(rendered) => {
-            let mut response = playlist_response(rendered, MULTIVARIANT, asked.headers, respond);
-            if form != Form::Prefetch {
-                let vary = HeaderValue::from_static("Accept-Encoding, Sec-Fetch-Dest, User-Agent");
-                response.headers_mut().insert(header::VARY, vary);
+        Some(rendered) => match asked.entry_token {
+            Some(token) => {
+                let text = with_token(rendered.plain(), stream.name().as_str(), token);
+                respond.full(playlist::CONTENT_TYPE, Cache::Never, text)
             }
-            response
-        }
+            None => {
+                let headers = asked.headers;
+                let mut response = playlist_response(rendered, MULTIVARIANT, headers, respond);
+                if form != Form::Prefetch {
+                    response::vary(&mut response, "Sec-Fetch-Dest, User-Agent");
+                }
+                response
+            }
+        },
         None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
     }
 }
@@ -492,6 +638,29 @@ impl Asked<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+
+    /// The token in `Authorization: Bearer`.
+    fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self
+            .header(header::AUTHORIZATION.as_str())?
+            .split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
+    }
+}
+
+/// A multivariant playlist whose media playlists carry the token in their path, as all below them then does.
+fn with_token(playlist: &[u8], name: &str, token: &str) -> Vec<u8> {
+    let up = "../".repeat(name.matches('/').count() + 1);
+    let mut text = Vec::new();
+    for line in playlist.split_inclusive(|&byte| byte == b'\n') {
+        if !line.starts_with(b"#") && !line.trim_ascii().is_empty() {
+            text.extend_from_slice(format!("{up}@{token}/{name}/").as_bytes());
+        }
+        text.extend_from_slice(line);
+    }
+    text
 }
 
 fn playlist_response(
@@ -527,6 +696,10 @@ const RETURN_WAIT: Duration = Duration::from_secs(8);
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// A stream name, a slash and a file name, with room.
 const MAX_PATH: usize = 1024;
+/// Connections to the operators' own port: browsers make six, and scrapers one each.
+const MAX_OPERATORS: usize = 100;
+/// A JSON Web Token with some claims and an RSA signature.
+const MAX_TOKEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -580,6 +753,30 @@ mod tests {
         ] {
             assert!(matches!(parse(path), Target::Unknown), "{path}");
         }
+    }
+
+    #[test]
+    fn tokens_in_front() {
+        for (path, token, rest) in [
+            ("/@1.x/live/a/ll.m3u8", Some("1.x"), "/live/a/ll.m3u8"),
+            ("/@/live/a/", Some(""), "/live/a/"),
+            ("/@1.x", None, "/@1.x"),
+            ("/live/@1.x/a", None, "/live/@1.x/a"),
+            ("/", None, "/"),
+        ] {
+            assert_eq!(split_token(path), (token, rest), "{path}");
+        }
+        assert!(matches!(Target::parse("/@1.x", ""), Target::Unknown));
+    }
+
+    #[test]
+    fn a_token_goes_on_in_the_path() {
+        let playlist = b"#EXTM3U\n#EXT-X-STREAM-INF:X=1\nmedia-1.m3u8\n";
+        let text = String::from_utf8(with_token(playlist, "live/a", "t.1")).unwrap();
+        assert_eq!(
+            text,
+            "#EXTM3U\n#EXT-X-STREAM-INF:X=1\n../../@t.1/live/a/media-1.m3u8\n"
+        );
     }
 
     #[test]

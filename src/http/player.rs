@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::body::ResponseBody;
-use super::response::{Cache, Responder, accepts_gzip};
+use super::response::{Cache, Responder, accepts_gzip, vary};
 
 /// The page that plays the stream `name`, asked for with or without a slash at the end of the path.
 pub(super) fn page(
@@ -75,7 +75,7 @@ pub(super) fn asset(
     } else {
         respond.full(asset.content_type, cache, Bytes::from_static(asset.body))
     };
-    vary(&mut response);
+    vary(&mut response, "Accept-Encoding");
     response
 }
 
@@ -150,7 +150,7 @@ fn html_page(html: String, headers: &HeaderMap, respond: &Responder<'_>) -> Resp
     } else {
         respond.full(HTML, Cache::Never, html)
     };
-    vary(&mut response);
+    vary(&mut response, "Accept-Encoding");
     response.headers_mut().insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(POLICY),
@@ -163,12 +163,6 @@ fn compress(body: &[u8]) -> Bytes {
     // Writing into a vector cannot fail.
     let _ = encoder.write_all(body);
     Bytes::from(encoder.finish().unwrap_or_default())
-}
-
-fn vary(response: &mut Response<ResponseBody>) {
-    response
-        .headers_mut()
-        .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
 const PLAYER: &str = include_str!("../web/player.html");
@@ -188,7 +182,12 @@ mod tests {
     use super::*;
 
     fn respond<T>(with: impl FnOnce(&Responder<'_>) -> T) -> T {
-        with(&Responder::new(&HeaderValue::from_static("*"), false))
+        let any = HeaderValue::from_static("*");
+        let cors = crate::http::cors::Answer {
+            origin: Some(&any),
+            varies: false,
+        };
+        with(&Responder::new(cors, false))
     }
 
     fn gzip() -> HeaderMap {

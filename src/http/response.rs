@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::cors;
+use crate::auth::token::Denied;
 
 /// How long an answer may be kept by a browser or a CDN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +55,23 @@ impl Refusal {
 /// Makes responses to one request.
 #[derive(Debug)]
 pub(super) struct Responder<'a> {
-    cors_origin: &'a HeaderValue,
+    cors: cors::Answer<'a>,
     head: bool,
+    private: bool,
 }
 
 impl<'a> Responder<'a> {
-    pub(super) fn new(cors_origin: &'a HeaderValue, head: bool) -> Self {
-        Self { cors_origin, head }
+    pub(super) fn new(cors: cors::Answer<'a>, head: bool) -> Self {
+        Self {
+            cors,
+            head,
+            private: false,
+        }
+    }
+
+    /// Whether shared caches must not keep the answers, because something else than the address decided on them.
+    pub(super) fn set_private(&mut self, private: bool) {
+        self.private = private;
     }
 
     /// 200 with a body of known length.
@@ -170,9 +182,62 @@ impl<'a> Responder<'a> {
         response
     }
 
+    /// 401 if nothing was shown, 403 if it is not good, 503 if that cannot be found out.
+    pub(super) fn denied(&self, denied: &Denied) -> Response<ResponseBody> {
+        let status = match denied {
+            Denied::Missing => StatusCode::UNAUTHORIZED,
+            Denied::HookDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::FORBIDDEN,
+        };
+        let text = vec![Bytes::from(format!("{denied}\n"))];
+        let mut response = self.sized(status, "text/plain; charset=utf-8", Cache::Never, text);
+        match denied {
+            Denied::Missing => insert(&mut response, header::WWW_AUTHENTICATE, "Bearer"),
+            Denied::HookDown => insert(&mut response, header::RETRY_AFTER, "1"),
+            _ => {}
+        }
+        response
+    }
+
     /// 503 with a time to come back.
     pub(super) fn retry_later(&self, text: &'static str) -> Response<ResponseBody> {
         self.refusal(Refusal::brief(StatusCode::SERVICE_UNAVAILABLE, text))
+    }
+
+    /// 301 to the same at the port of HTTPS.
+    pub(super) fn to_https<B>(
+        &self,
+        request: &Request<B>,
+        port: Option<u16>,
+    ) -> Response<ResponseBody> {
+        let asked = request.headers().get(header::HOST);
+        let asked = asked.and_then(|host| host.to_str().ok());
+        let asked = asked.or_else(|| {
+            request
+                .uri()
+                .authority()
+                .map(|authority| authority.as_str())
+        });
+        let Some(host) = asked.and_then(host_alone) else {
+            return self.error(
+                StatusCode::BAD_REQUEST,
+                "ask with https://; where that is cannot be said without a Host field",
+            );
+        };
+        let port = port.filter(|&port| port != 443);
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let target = request.uri().path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        let mut response = self.error(
+            StatusCode::MOVED_PERMANENTLY,
+            "this is served with https:// only",
+        );
+        insert(
+            &mut response,
+            header::LOCATION,
+            &format!("https://{host}{port}{target}"),
+        );
+        response
     }
 
     /// 405 with what is allowed.
@@ -198,7 +263,8 @@ impl<'a> Responder<'a> {
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("*"),
+            // The asterisk does not stand for this one.
+            HeaderValue::from_static("*, Authorization"),
         );
         headers.insert(
             header::ACCESS_CONTROL_MAX_AGE,
@@ -242,34 +308,42 @@ impl<'a> Responder<'a> {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CACHE_CONTROL, cache.directives());
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            self.cors_origin.clone(),
-        );
+        headers.insert(header::CACHE_CONTROL, cache.directives(self.private));
+        if let Some(origin) = self.cors.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(
+                HeaderName::from_static("timing-allow-origin"),
+                origin.clone(),
+            );
+        }
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static("Age, Content-Length, Content-Range, Date, Retry-After"),
-        );
-        headers.insert(
-            HeaderName::from_static("timing-allow-origin"),
-            self.cors_origin.clone(),
         );
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
         if content_type == crate::hls::playlist::CONTENT_TYPE {
-            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            vary(&mut response, "Accept-Encoding");
+        }
+        if self.cors.varies {
+            vary(&mut response, "Origin");
         }
         response
     }
 }
 
 impl Cache {
-    fn directives(self) -> HeaderValue {
+    /// `private`: for the client alone.
+    fn directives(self, private: bool) -> HeaderValue {
         let text = match self {
             Self::Never => return HeaderValue::from_static("no-store"),
+            Self::Immutable if private => {
+                return HeaderValue::from_static("private, max-age=600, immutable");
+            }
+            Self::Shared(_) if private => return HeaderValue::from_static("private, max-age=0"),
+            Self::Kept(seconds) if private => format!("private, max-age={seconds}"),
             // Longer than any ring keeps it; a live segment is of no use after that.
             Self::Immutable => return HeaderValue::from_static("public, max-age=600, immutable"),
             // The last directive keeps caches from giving out what is stale while they fetch anew, as Varnish does for ten seconds.
@@ -280,6 +354,29 @@ impl Cache {
         };
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-store"))
     }
+}
+
+/// Says that another value of these fields of the request may have got another answer, beside those that it is said of already.
+pub(super) fn vary(response: &mut Response<ResponseBody>, fields: &'static str) {
+    let headers = response.headers_mut();
+    let fields = match headers.get(header::VARY).map(HeaderValue::to_str) {
+        Some(Ok(others)) => HeaderValue::try_from(format!("{others}, {fields}")),
+        _ => Ok(HeaderValue::from_static(fields)),
+    };
+    headers.insert(
+        header::VARY,
+        fields.unwrap_or(HeaderValue::from_static("*")),
+    );
+}
+
+/// The host of an authority, if it has the characters of one.
+fn host_alone(authority: &str) -> Option<&str> {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
+    (!host.is_empty() && host.bytes().all(sane)).then_some(host)
 }
 
 /// Whether the client takes gzip (RFC 9110, 12.5.3).
@@ -431,6 +528,17 @@ mod tests {
         assert_eq!(joined(0, 8), b"abcdefghi");
         assert_eq!(joined(2, 6), b"cdefg");
         assert_eq!(joined(3, 3), b"d");
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(host_alone("example.org:9094"), Some("example.org"));
+        assert_eq!(host_alone("example.org"), Some("example.org"));
+        assert_eq!(host_alone("[::1]:9094"), Some("[::1]"));
+        assert_eq!(host_alone("[::1]"), Some("[::1]"));
+        for bad in ["", ":80", "a/b", "a@b", "a b", "a\"b"] {
+            assert_eq!(host_alone(bad), None, "{bad}");
+        }
     }
 
     #[test]

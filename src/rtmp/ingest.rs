@@ -4,25 +4,33 @@
 //! about verdicts (who may publish what); the rest is [`super::session`]'s and the layers' below.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
-use super::listener::Shared;
-use super::session::{self, Event, PublishRequest, Refusal, Session, SessionConfig};
+use super::listener::{Settings, Shared};
+use super::session::{
+    self, ConnectRequest, Event, PublishRequest, Refusal, Session, SessionConfig,
+};
+use crate::auth::pattern::Pattern;
+use crate::auth::{Connecting, Denied, Permit};
 use crate::flv::{self, Demuxer};
 use crate::hls::Now;
 use crate::hls::packager::Stats;
+use crate::hooks::{self, Verdict};
 use crate::metrics::{Metrics, Reason};
+use crate::net::Wire;
 use crate::stream::connections::Connection;
 use crate::stream::history::RunEnd;
 use crate::stream::name::StreamName;
+use crate::stream::registry::Policy;
 use crate::stream::{Entrance, Publication};
 use crate::time::Repairs;
 
@@ -41,6 +49,10 @@ enum End {
     Silent(Duration),
     #[error("refused: {0}")]
     Refused(String),
+    #[error("turned away: {0}")]
+    Denied(#[from] Denied),
+    #[error("asked for user and password")]
+    AskedMore,
     #[error("another publisher has taken over")]
     Replaced,
     #[error("an operator has ended the stream")]
@@ -56,7 +68,9 @@ impl End {
     fn of_run(&self) -> RunEnd {
         match self {
             Self::Closed | Self::Broken(_) | Self::TooSlow(_) => RunEnd::Lost,
-            Self::Session(_) | Self::Refused(_) => RunEnd::Refused,
+            Self::Session(_) | Self::Refused(_) | Self::Denied(_) | Self::AskedMore => {
+                RunEnd::Refused
+            }
             Self::Silent(_) => RunEnd::Silent,
             Self::Replaced => RunEnd::Replaced,
             Self::Ended => RunEnd::Ended,
@@ -68,19 +82,32 @@ impl End {
 
 /// A publisher's connection.
 pub(super) struct Ingest {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    peer: IpAddr,
     shared: Arc<Shared>,
     listed: Arc<Connection>,
+    /// Those that stood when the connection came.
+    settings: Arc<Settings>,
     session: Session,
     /// Since when the connection has not been publishing.
     idle_since: Instant,
     input: BytesMut,
+    /// What a login has proved.
+    proved: Option<Pattern>,
     run: Option<Run>,
+}
+
+/// What a publisher may feed.
+struct Admitted {
+    name: StreamName,
+    /// Options of the stream, as a hook has set them.
+    options: Map<String, Value>,
 }
 
 /// What is being published on the connection.
 struct Run {
     publication: Publication,
+    since: Instant,
     demuxer: Demuxer,
     counted: Stats,
     live: bool,
@@ -90,15 +117,21 @@ struct Run {
 }
 
 impl Ingest {
-    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, listed: Arc<Connection>) -> Self {
-        let session = Session::new(SessionConfig::default());
+    pub(super) fn new(stream: Box<dyn Wire>, shared: Arc<Shared>, listed: Arc<Connection>) -> Self {
+        let session = Session::new(SessionConfig {
+            ask_connect: shared.access.asks_at_connect(),
+            ..SessionConfig::default()
+        });
         Self {
             stream,
+            peer: listed.peer().ip(),
+            settings: shared.settings.get(),
             shared,
             listed,
             session,
             idle_since: Instant::now(),
             input: BytesMut::with_capacity(READ_BUFFER),
+            proved: None,
             run: None,
         }
     }
@@ -147,7 +180,7 @@ impl Ingest {
         loop {
             let (patience, late) = match &self.run {
                 Some(_) => {
-                    let patience = self.shared.settings.publish_timeout;
+                    let patience = self.settings.publish_timeout;
                     (patience, End::Silent(patience))
                 }
                 None => (
@@ -184,8 +217,17 @@ impl Ingest {
             let now = Now::read();
             let mut verdict_given = false;
             for event in events.drain(..) {
-                verdict_given |= matches!(event, Event::Publish(_));
-                self.handle(event, now)?;
+                match event {
+                    Event::Connect(request) => {
+                        verdict_given = true;
+                        self.judge_connect(&request).await?;
+                    }
+                    Event::Publish(request) => {
+                        verdict_given = true;
+                        self.judge_publish(&request).await?;
+                    }
+                    event => self.handle(event)?,
+                }
             }
             if let Some(run) = &mut self.run {
                 run.deliver(&self.shared, now);
@@ -198,15 +240,101 @@ impl Ingest {
         }
     }
 
-    fn handle(&mut self, event: Event, now: Now) -> Result<(), End> {
-        match event {
-            Event::Publish(request) => match self.start_run(&request, now) {
-                Ok(()) => self.session.accept_publish(),
-                Err(refusal) => {
-                    self.session.refuse_publish(&refusal);
-                    return Err(End::Refused(refusal.description));
+    async fn judge_connect(&mut self, request: &ConnectRequest) -> Result<(), End> {
+        let access = Arc::clone(&self.shared.access);
+        match access.connecting(request, self.peer, Instant::now()) {
+            Connecting::Accept(proved) => {
+                self.proved = proved;
+                self.session.accept_connect();
+                Ok(())
+            }
+            Connecting::AskMore(description) => {
+                self.session.refuse_connect(&description);
+                Err(End::AskedMore)
+            }
+            Connecting::Refuse(description, denied) => {
+                tokio::time::sleep(denied.delay()).await;
+                self.session.refuse_connect(&description);
+                Err(denied.into())
+            }
+        }
+    }
+
+    async fn judge_publish(&mut self, request: &PublishRequest) -> Result<(), End> {
+        let admitted = match self.admit(request).await {
+            Ok(admitted) => admitted,
+            Err(denied) => {
+                tokio::time::sleep(denied.delay()).await;
+                let refusal = match &denied {
+                    Denied::Name(error) => Refusal::bad_name(error.to_string()),
+                    _ => Refusal::unauthorized(denied.to_string()),
+                };
+                self.session.refuse_publish(&refusal);
+                return Err(denied.into());
+            }
+        };
+        match self.start_run(request, admitted, Now::read()) {
+            Ok(()) => {
+                self.session.accept_publish();
+                Ok(())
+            }
+            Err(refusal) => {
+                self.session.refuse_publish(&refusal);
+                Err(End::Refused(refusal.description))
+            }
+        }
+    }
+
+    /// What a publisher may feed: by its key, and by the hook's verdict, if there is one.
+    async fn admit(&self, request: &PublishRequest) -> Result<Admitted, Denied> {
+        let shared = &self.shared;
+        let permit = |hook| {
+            let now = Instant::now();
+            let proved = self.proved.as_ref();
+            shared
+                .access
+                .publisher(request, proved, self.peer, now, hook)
+        };
+        let by_rules = |permit: Permit| Admitted {
+            name: permit.name,
+            options: Map::new(),
+        };
+        if !shared.hooks.has(hooks::Event::Publish) {
+            return permit(false).map(by_rules);
+        }
+        let by_key = permit(true)?;
+        let stream = by_key.by_key.then(|| by_key.name.as_str());
+        let publisher = hooks::Publisher {
+            address: self.peer,
+            app: &request.app,
+            name: &request.name,
+            query: request.query.as_deref(),
+            encoder: request.flash_ver.as_deref(),
+            stream,
+        };
+        match shared.hooks.publish(publisher).await {
+            Verdict::Allow { stream, options } => Ok(Admitted {
+                name: match stream {
+                    Some(name) => StreamName::new(&name, "")?,
+                    None => by_key.name,
+                },
+                options,
+            }),
+            Verdict::Deny(reason) => {
+                if !by_key.by_key {
+                    shared.access.failed(self.peer, Instant::now());
                 }
-            },
+                Err(Denied::Hook(reason))
+            }
+            Verdict::Down(_) if shared.hooks.allows_when_down() => permit(false).map(by_rules),
+            Verdict::Down(_) => Err(Denied::HookDown),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            // Judged before.
+            Event::Connect(_) | Event::Publish(_) => {}
             Event::Video { timestamp, payload } => {
                 if let Some(run) = &mut self.run {
                     let result = run.demuxer.video(timestamp, payload, &mut run.pending);
@@ -230,13 +358,23 @@ impl Ingest {
         Ok(())
     }
 
-    fn start_run(&mut self, request: &PublishRequest, now: Now) -> Result<(), Refusal> {
-        let name = StreamName::new(&request.app, &request.name)
-            .map_err(|error| Refusal::bad_name(error.to_string()))?;
+    fn start_run(
+        &mut self,
+        request: &PublishRequest,
+        admitted: Admitted,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Admitted { name, options } = admitted;
+        let mut policy = Policy::clone(&self.shared.registry.policy());
+        for (option, value) in &options {
+            if let Err(error) = crate::config::set_stream_option(&mut policy, option, value) {
+                warn!("the hook sets an option that is left out: {error}");
+            }
+        }
         let publication = self
             .shared
             .registry
-            .publish(name, now)
+            .publish_with(name, &policy, now)
             .map_err(|error| Refusal::bad_name(format!("{error}.")))?;
         Span::current().record(
             "stream",
@@ -260,12 +398,25 @@ impl Ingest {
                 self.shared.metrics.takeovers.inc();
             }
         }
+        let event = match entrance {
+            Entrance::Start => hooks::Event::PublishStart,
+            Entrance::Reconnect | Entrance::Takeover => hooks::Event::PublishReconnect,
+        };
+        let stream = publication.stream().name().to_string();
+        let told = json!({
+            "stream": stream,
+            "address": self.peer.to_canonical().to_string(),
+            "encoder": request.flash_ver,
+            "takeover": entrance == Entrance::Takeover,
+        });
+        self.shared.hooks.tell(event, told);
         self.shared.metrics.publishes.inc();
         self.shared.metrics.publishers.inc();
         // They are the stream's, and earlier runs have been counted.
         let counted = publication.stats();
         self.run = Some(Run {
             publication,
+            since: Instant::now(),
             demuxer: Demuxer::new(),
             counted,
             live: false,
@@ -287,6 +438,14 @@ impl Ingest {
                 bytes = run.counted.bytes,
                 "publishing has ended"
             );
+            let told = json!({
+                "stream": run.publication.stream().name().to_string(),
+                "address": self.peer.to_canonical().to_string(),
+                "pieces": run.counted.pieces,
+                "bytes": run.counted.bytes,
+                "seconds": run.since.elapsed().as_secs_f64(),
+            });
+            self.shared.hooks.tell(hooks::Event::PublishEnd, told);
         }
     }
 
@@ -317,7 +476,12 @@ impl Ingest {
 
     async fn flush(&mut self) -> io::Result<()> {
         while let Some(output) = self.session.take_output() {
-            match timeout(WRITE_PATIENCE, self.stream.write_all(&output)).await {
+            let written = async {
+                self.stream.write_all(&output).await?;
+                // An encrypted connection may have taken more than it has sent.
+                self.stream.flush().await
+            };
+            match timeout(WRITE_PATIENCE, written).await {
                 Ok(written) => written?,
                 Err(_) => {
                     return Err(io::Error::new(
@@ -333,13 +497,14 @@ impl Ingest {
     fn report(&self, end: &End, published: bool) {
         let reason = match end {
             End::Closed | End::Broken(_) if published => None,
-            End::Shutdown | End::Replaced | End::Ended | End::Kicked => None,
+            End::Shutdown | End::Replaced | End::Ended | End::Kicked | End::AskedMore => None,
             End::Closed => Some("closed_early"),
             End::Broken(_) => Some("broken"),
             End::Session(_) => Some("protocol"),
             End::TooSlow(_) => Some("too_slow"),
             End::Silent(_) => Some("silent"),
             End::Refused(_) => Some("refused"),
+            End::Denied(denied) => Some(denied.reason()),
         };
         if let Some(reason) = reason {
             self.shared
@@ -350,6 +515,7 @@ impl Ingest {
         }
         // The peer's fault, so never an error of ours; a port scan is not worth more than a debug line.
         match end {
+            End::AskedMore => debug!("connection ended: {end}"),
             End::Closed if !published => debug!("connection closed without publishing"),
             _ => info!("connection ended: {end}"),
         }
@@ -392,7 +558,7 @@ impl Run {
             let name = self.publication.stream().name();
             info!(
                 "live at http://localhost:{}/{name}/playlist.m3u8",
-                shared.settings.http_port
+                shared.settings.get().http_port
             );
         }
     }

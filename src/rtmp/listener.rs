@@ -2,18 +2,22 @@
 //!
 //! A task that panics is caught by its join handle, counted and logged, and touches nobody else.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::ingest::Ingest;
+use crate::auth::Access;
+use crate::hooks::Hooks;
+use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, Preamble, PreambleError, Wire};
 use crate::stream::connections::Role;
 use crate::stream::registry::Registry;
 
@@ -31,28 +35,34 @@ pub struct Settings {
 /// What every connection shares.
 #[derive(Debug)]
 pub struct Shared {
+    /// Who may publish.
+    pub access: Arc<Access>,
+    /// Whom to ask and to tell.
+    pub hooks: Arc<Hooks>,
     /// The streams.
     pub registry: Arc<Registry>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The configuration.
-    pub settings: Settings,
+    pub settings: Arc<Live<Settings>>,
+    /// One for each connection that may be open, on all ports together.
+    pub places: Arc<Semaphore>,
 }
 
 /// Accepts connections until `shutdown`; the connections themselves then end their runs too. The caller waits for `tasks`.
 pub async fn serve(
     listener: TcpListener,
+    preamble: Preamble,
     shared: Arc<Shared>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(shared.settings.max_connections));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = net::accept(&listener, "RTMP") => accepted,
             () = shutdown.cancelled() => return,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
             shared.metrics.limit("rtmp_connections");
             warn!(%peer, "publisher turned away: --max-publishers is reached");
             continue;
@@ -61,22 +71,59 @@ pub async fn serve(
             debug!(%peer, %error, "connection was gone before it could be set up");
             continue;
         }
-        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        let (shared, preamble, shutdown) =
+            (Arc::clone(&shared), preamble.clone(), shutdown.clone());
         tasks.spawn(async move {
             shared.metrics.rtmp_connections.inc();
-            let listed = shared
-                .registry
-                .connections()
-                .enter(Role::Publisher, peer, SystemTime::now());
-            let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-            let ingest = Ingest::new(stream, Arc::clone(&shared), Arc::clone(listed.connection()));
-            let result = tokio::spawn(ingest.run(shutdown).instrument(span)).await;
+            let served = serve_connection(stream, peer, preamble, Arc::clone(&shared), shutdown);
+            let result = tokio::spawn(served).await;
             if result.is_err_and(|error| error.is_panic()) {
                 shared.metrics.panics.inc();
                 error!(%peer, "a task that served a publisher panicked; only that connection is lost");
             }
             shared.metrics.rtmp_connections.dec();
-            drop((place, listed));
+            drop(place);
         });
     }
+}
+
+/// Takes what comes before RTMP off the connection, and serves it.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+) {
+    let begun = tokio::select! {
+        begun = begin(stream, peer, preamble, &shared.metrics) => begun,
+        () = shutdown.cancelled() => return,
+    };
+    match begun {
+        Ok((stream, peer)) => {
+            let connections = shared.registry.connections();
+            let listed = connections.enter(Role::Publisher, peer, SystemTime::now());
+            let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
+            let ingest = Ingest::new(stream, Arc::clone(&shared), Arc::clone(listed.connection()));
+            ingest.run(shutdown).instrument(span).await;
+        }
+        Err(error) => error.note(peer, &shared.metrics),
+    }
+}
+
+async fn begin(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    preamble: Preamble,
+    #[cfg_attr(not(feature = "tls"), expect(unused))] metrics: &Metrics,
+) -> Result<(Box<dyn Wire>, SocketAddr), PreambleError> {
+    let peer = preamble.proxy.client(&mut stream, peer).await?;
+    #[cfg(feature = "tls")]
+    if let Some(acceptor) = preamble.tls {
+        acceptor.expect_hello(&mut stream).await?;
+        let (stream, _) = Box::pin(acceptor.accept(stream)).await?;
+        metrics.tls_handshakes.inc();
+        return Ok((Box::new(stream), peer));
+    }
+    Ok((Box::new(stream), peer))
 }

@@ -19,6 +19,8 @@ pub mod handshake;
 mod ingest;
 pub mod limits;
 pub mod listener;
+pub mod login;
+mod md5;
 pub mod push;
 pub mod session;
 pub mod url;

@@ -1,4 +1,4 @@
-//! Publishes a stream to an RTMP server over TCP: the socket, the clock and the time limits around [`Client`].
+//! Publishes a stream to an RTMP server over TCP, or TLS: the socket, the clock and the time limits around [`Client`].
 //!
 //! Media comes in through a channel, so that who makes it never waits for the network: a full channel tells it to drop, and
 //! what to drop (whole GOPs, say) is its own decision. One attempt only; whoever wants another calls [`connect`] again.
@@ -7,14 +7,15 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Client, Event};
 use super::url::Url;
+use crate::dial::{self, Dialer, Trust};
+use crate::net::Wire;
 
 /// One message of media on its way to the server. Bodies are those of FLV tags ([`crate::flv::write`]).
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ pub enum Media {
 /// A connection on which the server has accepted the stream.
 #[derive(Debug)]
 pub struct Push {
-    socket: TcpStream,
+    socket: Box<dyn Wire>,
     client: Client,
     input: BytesMut,
     output: BytesMut,
@@ -40,15 +41,15 @@ pub struct Push {
 /// Why a push did not start or did not last.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No TCP connection.
+    /// No connection.
     #[error("cannot connect to {address}: {source}")]
     Connect {
         /// Host and port.
         address: String,
-        /// The system's reason.
-        source: std::io::Error,
+        /// The reason.
+        source: dial::Error,
     },
-    /// The TCP connection took too long.
+    /// The connection took too long.
     #[error("{0} did not answer within {CONNECT_TIMEOUT:?}")]
     ConnectTimeout(String),
     /// The server did not get as far as accepting the stream.
@@ -93,13 +94,15 @@ pub enum Error {
     Protocol(#[from] client::Error),
 }
 
-/// Connects to the server and publishes the stream; returns once the server has accepted it.
+/// Connects to the server, which must be one that `trust` believes if the address asks for TLS, and publishes the stream; returns once the
+/// server has accepted it.
 ///
 /// Takes at most [`CONNECT_TIMEOUT`] and [`ACCEPT_TIMEOUT`].
-pub async fn connect(url: &Url) -> Result<Push, Error> {
-    let connecting = TcpStream::connect((url.host(), url.port()));
+pub async fn connect(url: &Url, trust: &Trust) -> Result<Push, Error> {
+    let dialer = Dialer::new(trust.clone(), &[]);
+    let connecting = dialer.dial(url.host(), url.port(), url.is_secure());
     let socket = match timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(socket)) => socket,
+        Ok(Ok(dialed)) => dialed.wire,
         Ok(Err(source)) => {
             return Err(Error::Connect {
                 address: url.to_string(),
@@ -108,8 +111,6 @@ pub async fn connect(url: &Url) -> Result<Push, Error> {
         }
         Err(_) => return Err(Error::ConnectTimeout(url.to_string())),
     };
-    // Each picture should leave at once, and there is nothing to be gained by waiting for more.
-    socket.set_nodelay(true)?;
     let mut push = Push {
         socket,
         client: Client::new(url)?,
@@ -139,14 +140,15 @@ impl Push {
         cancel: CancellationToken,
     ) -> Result<u64, Error> {
         let Self {
-            mut socket,
+            socket,
             mut client,
             mut input,
             mut output,
             mut sent,
         } = self;
-        let (mut reader, mut writer) = socket.split();
+        let (mut reader, mut writer) = tokio::io::split(socket);
         let mut deadline = Instant::now() + STALL_TIMEOUT;
+        let mut unflushed = false;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -159,7 +161,7 @@ impl Push {
                     drain_events(&mut client)?;
                     outcome?;
                 }
-                written = writer.write_buf(&mut output), if !output.is_empty() => {
+                written = send(&mut writer, &mut output, &mut unflushed), if unflushed || !output.is_empty() => {
                     sent += written? as u64;
                     deadline = Instant::now() + STALL_TIMEOUT;
                 }
@@ -169,10 +171,10 @@ impl Push {
                     Some(Media::Metadata(time, body)) => client.metadata(time, &body)?,
                     None => break,
                 },
-                () = sleep_until(deadline), if !output.is_empty() => return Err(Error::Stalled),
+                () = sleep_until(deadline), if unflushed || !output.is_empty() => return Err(Error::Stalled),
             }
             let fresh = client.take_output();
-            if output.is_empty() && !fresh.is_empty() {
+            if !unflushed && output.is_empty() && !fresh.is_empty() {
                 deadline = Instant::now() + STALL_TIMEOUT;
             }
             output.extend_from_slice(&fresh);
@@ -180,8 +182,8 @@ impl Push {
         client.close()?;
         output.extend_from_slice(&client.take_output());
         let farewell = async {
-            while !output.is_empty() {
-                sent += writer.write_buf(&mut output).await? as u64;
+            while unflushed || !output.is_empty() {
+                sent += send(&mut writer, &mut output, &mut unflushed).await? as u64;
             }
             writer.shutdown().await?;
             // Closed with something unread, the socket would be reset, and the server could lose our last words.
@@ -200,6 +202,7 @@ impl Push {
             self.output.extend_from_slice(&self.client.take_output());
             self.sent += self.output.len() as u64;
             self.socket.write_all_buf(&mut self.output).await?;
+            self.socket.flush().await?;
             if self.socket.read_buf(&mut self.input).await? == 0 {
                 return Err(Error::HungUp {
                     waiting_for: self.client.waiting_for(),
@@ -214,6 +217,23 @@ impl Push {
             }
         }
     }
+}
+
+/// Writes some of `output`, or sees to it that what was written is sent: an encrypted connection may have taken more than it has sent.
+/// Nothing is lost when it is cancelled.
+async fn send<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    output: &mut BytesMut,
+    unflushed: &mut bool,
+) -> std::io::Result<usize> {
+    if output.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+        return Ok(0);
+    }
+    let written = writer.write_buf(output).await?;
+    *unflushed = true;
+    Ok(written)
 }
 
 /// Whether the server has just accepted the stream; an error if it has refused or ended it.
@@ -238,7 +258,7 @@ const HANGING_UP: [ErrorKind; 3] = [
 ];
 /// From handshake to the server's acceptance. Servers that ask a hook before they accept take a second or two.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Name look-up and TCP connection, all addresses together.
+/// Name look-up, TCP connection, all addresses together, and TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that takes nothing for so long is gone, or of no use to a live stream.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ mod acks;
 mod replies;
 mod request;
 
-pub use request::{PublishRequest, Refusal};
+pub use request::{ConnectRequest, PublishRequest, Refusal};
 
 use super::amf::{self, Amf0Value, Command};
 use super::chunk::{self, ChunkReader, Message, kind};
@@ -43,6 +43,8 @@ pub struct SessionConfig {
     pub window_ack_size: u32,
     /// Chunk size of what we send, in bytes, 128 to 65536. Replies are short; it only must exceed the longest.
     pub chunk_size: u32,
+    /// Whether `connect` too waits for a verdict: then it is told by [`Event::Connect`].
+    pub ask_connect: bool,
     /// FourCC codes of enhanced RTMP that the rest of the server takes, for encoders that ask.
     pub four_ccs: Vec<&'static str>,
 }
@@ -52,6 +54,7 @@ impl Default for SessionConfig {
         Self {
             window_ack_size: 2_500_000,
             chunk_size: 4096,
+            ask_connect: false,
             four_ccs: Vec::new(),
         }
     }
@@ -60,6 +63,8 @@ impl Default for SessionConfig {
 /// What a publisher did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// It wants to connect. Answer with [`Session::accept_connect`] or [`Session::refuse_connect`], then feed again.
+    Connect(ConnectRequest),
     /// It wants to publish. Answer with [`Session::accept_publish`] or [`Session::refuse_publish`], then feed again.
     Publish(PublishRequest),
     /// The body of an FLV video tag.
@@ -110,6 +115,8 @@ pub struct Session {
     reader: ChunkReader,
     replies: Replies,
     connect: Option<Connect>,
+    /// The `connect` that awaits its verdict.
+    connecting: Option<Command>,
     publishing: Publishing,
     /// The peer sent `FCPublish` and waits for `onFCPublish`.
     fc_publish: bool,
@@ -137,6 +144,7 @@ impl Session {
             reader,
             replies: Replies::new(config.chunk_size),
             connect: None,
+            connecting: None,
             publishing: Publishing::No,
             fc_publish: false,
             message_streams: 0,
@@ -182,14 +190,30 @@ impl Session {
         self.replies.take()
     }
 
-    /// A publish was asked for and awaits its verdict; [`feed`](Self::feed) consumes nothing.
+    /// A publish or a connect was asked for and awaits its verdict; [`feed`](Self::feed) consumes nothing.
     pub fn awaits_verdict(&self) -> bool {
-        matches!(self.publishing, Publishing::Pending(_))
+        self.connecting.is_some() || matches!(self.publishing, Publishing::Pending(_))
     }
 
     /// A publish was accepted and has not ended.
     pub fn is_publishing(&self) -> bool {
         matches!(self.publishing, Publishing::Active(_))
+    }
+
+    /// The verdict on [`Event::Connect`]: go on. Feed again afterwards.
+    pub fn accept_connect(&mut self) {
+        if let Some(command) = self.connecting.take() {
+            self.connected(&command);
+        }
+    }
+
+    /// The verdict on [`Event::Connect`]: no. The caller closes the connection.
+    pub fn refuse_connect(&mut self, description: &str) {
+        if let Some(command) = self.connecting.take() {
+            let code = "NetConnection.Connect.Rejected";
+            self.replies
+                .error(only_connect(&command), code, description.to_owned());
+        }
     }
 
     /// The verdict on [`Event::Publish`]: go on. Feed again afterwards.
@@ -371,7 +395,7 @@ impl Session {
     fn command(&mut self, stream_id: u32, command: Command, events: &mut Vec<Event>) {
         let transaction = command.transaction;
         match command.name.as_str() {
-            "connect" => self.on_connect(&command),
+            "connect" => self.on_connect(command, events),
             "createStream" => self.on_create_stream(transaction),
             "publish" => self.on_publish(stream_id, &command, events),
             "releaseStream" | "_checkbw" => self.replies.result(transaction, Amf0Value::Undefined),
@@ -425,7 +449,7 @@ impl Session {
         }
     }
 
-    fn on_connect(&mut self, command: &Command) {
+    fn on_connect(&mut self, command: Command, events: &mut Vec<Event>) {
         if self.connect.is_some() {
             return self.replies.error(
                 command.transaction,
@@ -433,6 +457,16 @@ impl Session {
                 "This connection is connected already.".into(),
             );
         }
+        if self.config.ask_connect {
+            let connect = Connect::from_object(&command.object);
+            events.push(Event::Connect(connect.request()));
+            self.connecting = Some(command);
+        } else {
+            self.connected(&command);
+        }
+    }
+
+    fn connected(&mut self, command: &Command) {
         self.connect = Some(Connect::from_object(&command.object));
         self.replies.control(RtmpMessage::WindowAcknowledgement {
             size: self.config.window_ack_size,
@@ -461,13 +495,8 @@ impl Session {
                 );
             }
         }
-        // A connect without a number means the only one it can have.
-        let transaction = match command.transaction {
-            0.0 => 1.0,
-            number => number,
-        };
         self.replies
-            .command(0, "_result", transaction, server, vec![status]);
+            .command(0, "_result", only_connect(command), server, vec![status]);
     }
 
     fn on_create_stream(&mut self, transaction: f64) {
@@ -523,6 +552,14 @@ impl fmt::Debug for Session {
             .field("connected", &self.connect.is_some())
             .field("publishing", &self.publishing)
             .finish_non_exhaustive()
+    }
+}
+
+/// The number of a connect: without one it means the only one it can have.
+fn only_connect(command: &Command) -> f64 {
+    match command.transaction {
+        0.0 => 1.0,
+        number => number,
     }
 }
 

@@ -1,17 +1,18 @@
-//! The address a stream is published to: `rtmp://HOST[:PORT]/APP[/INSTANCE]/NAME[?QUERY]`.
+//! The address a stream is published to: `rtmp://HOST[:PORT]/APP[/INSTANCE]/NAME[?QUERY]`, or `rtmps://`.
 //!
 //! The last path segment, with its query, is the stream's name (to many services: its key); all before it is the application.
 //! Nothing is percent-decoded, since RTMP sends both as they are written. The name is a secret as often as not, so neither
 //! `Display` nor `Debug` shows it.
 //!
-//! Not here: `rtmps://` and user names, which are refused by name.
+//! Not here: user names, which are refused by name.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A parsed `rtmp://` address.
+/// A parsed `rtmp://` or `rtmps://` address.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Url {
+    secure: bool,
     host: String,
     port: u16,
     app: String,
@@ -22,7 +23,7 @@ pub struct Url {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Another scheme, or none.
-    #[error("an RTMP URL begins with rtmp://, this one {0}")]
+    #[error("an RTMP URL begins with rtmp:// or rtmps://, this one {0}")]
     Scheme(String),
     /// `user:password@`.
     #[error(
@@ -49,12 +50,17 @@ pub enum UrlError {
 }
 
 impl Url {
+    /// Whether it asks for TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// Name or address of the host, IPv6 without its brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// TCP port, 1935 unless given.
+    /// TCP port; unless given, 1935, or 443 with TLS.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -71,7 +77,8 @@ impl Url {
 
     /// The `tcUrl` of `connect`: the address without the name.
     pub fn tc_url(&self) -> String {
-        format!("rtmp://{}/{}", self.authority(), self.app)
+        let scheme = if self.secure { "rtmps" } else { "rtmp" };
+        format!("{scheme}://{}/{}", self.authority(), self.app)
     }
 
     fn authority(&self) -> String {
@@ -80,7 +87,7 @@ impl Url {
         } else {
             self.host.clone()
         };
-        if self.port == DEFAULT_PORT {
+        if self.port == default_port(self.secure) {
             host
         } else {
             format!("{host}:{}", self.port)
@@ -101,13 +108,9 @@ impl FromStr for Url {
         {
             return Err(UrlError::Character(position));
         }
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("rtmp") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("rtmps") => {
-                return Err(UrlError::Scheme(
-                    "with rtmps://, which is not supported".to_owned(),
-                ));
-            }
+        let (secure, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("rtmp") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("rtmps") => (true, rest),
             Some((scheme, _)) => {
                 return Err(UrlError::Scheme(format!(
                     "with {}://",
@@ -120,6 +123,7 @@ impl FromStr for Url {
             .split_once('/')
             .ok_or(UrlError::Path("the application and the stream's name"))?;
         let (host, port) = split_authority(authority)?;
+        let port = port.unwrap_or_else(|| default_port(secure));
         // The query may hold slashes; it belongs to the name.
         let (path, query) = path.find('?').map_or((path, ""), |at| path.split_at(at));
         let (app, name) = path
@@ -133,6 +137,7 @@ impl FromStr for Url {
             return Err(UrlError::Path("the stream's name"));
         }
         Ok(Self {
+            secure,
             host: host.to_owned(),
             port,
             app: app.to_owned(),
@@ -153,7 +158,11 @@ impl fmt::Debug for Url {
     }
 }
 
-fn split_authority(authority: &str) -> Result<(&str, u16), UrlError> {
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 1935 }
+}
+
+fn split_authority(authority: &str) -> Result<(&str, Option<u16>), UrlError> {
     if authority.contains('@') {
         return Err(UrlError::UserInfo);
     }
@@ -184,19 +193,14 @@ fn split_authority(authority: &str) -> Result<(&str, u16), UrlError> {
     if host.is_empty() {
         return Err(UrlError::Host("empty"));
     }
-    let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port
-            .parse()
-            .ok()
-            .filter(|&port| port > 0)
-            .ok_or(UrlError::Port)?,
-        Some(_) => return Err(UrlError::Port),
+    let number = |port: &str| {
+        let plain = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|&port| plain && port > 0);
+        port.ok_or(UrlError::Port)
     };
-    Ok((host, port))
+    Ok((host, port.map(number).transpose()?))
 }
 
-const DEFAULT_PORT: u16 = 1935;
 /// Bytes. Signed URLs run to two kilobytes; application and name must each fit an AMF0 string.
 const MAX_URL: usize = 8192;
 
@@ -234,6 +238,10 @@ mod tests {
             expect("fe80::1%eth0", 1935, "live", "s")
         );
         assert_eq!(parts("rtmp://h//live/s"), expect("h", 1935, "live", "s"));
+        assert_eq!(parts("rtmps://h/live/s"), expect("h", 443, "live", "s"));
+        let url: Url = "RTMPS://h:1935/live/s".parse().unwrap();
+        assert!(url.is_secure());
+        assert_eq!(url.tc_url(), "rtmps://h:1935/live");
     }
 
     #[test]
@@ -242,7 +250,6 @@ mod tests {
             ("", "no scheme"),
             ("example.com/live/s", "no scheme"),
             ("http://h/live/s", "http://"),
-            ("rtmps://h/live/s", "rtmps://, which is not supported"),
             ("rtmp://h", "application"),
             ("rtmp://h/", "name"),
             ("rtmp://h/live", "name"),

@@ -15,6 +15,7 @@ use super::subscribers::Subscribers;
 use super::{Publication, Reconnect, Stream};
 use crate::hls::Now;
 use crate::hls::packager::Settings;
+use crate::live::Live;
 
 /// Why a publisher does not get a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +52,7 @@ pub struct Registry {
     connections: Arc<Connections>,
     /// Names that may not be published until then.
     blocked: Mutex<HashMap<StreamName, Instant>>,
-    policy: Policy,
+    policy: Live<Policy>,
 }
 
 impl Registry {
@@ -62,8 +63,18 @@ impl Registry {
             arrivals: Subscribers::default(),
             connections: Arc::default(),
             blocked: Mutex::default(),
-            policy,
+            policy: Live::new(policy),
         }
+    }
+
+    /// What streams are told.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.get()
+    }
+
+    /// Changes what streams are told that start from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.set(policy);
     }
 
     /// Starts a stream, continues one whose publisher has gone, or takes over.
@@ -71,17 +82,30 @@ impl Registry {
     /// # Errors
     /// When the name is live and not to be taken over, or there are too many streams.
     pub fn publish(&self, name: StreamName, now: Now) -> Result<Publication, Error> {
+        self.publish_with(name, &self.policy.get(), now)
+    }
+
+    /// The same, with a policy of its own, which counts as far as the stream does not live yet.
+    ///
+    /// # Errors
+    /// As for [`Self::publish`].
+    pub fn publish_with(
+        &self,
+        name: StreamName,
+        policy: &Policy,
+        now: Now,
+    ) -> Result<Publication, Error> {
         if let Some(left) = self.blocked_for(&name, now.instant) {
             return Err(Error::Blocked(name, left.as_secs() + 1));
         }
         // Counted before the entry is taken: `len` would wait for the very shard that the entry holds.
-        let full = self.streams.len() >= self.policy.max_streams;
+        let full = self.streams.len() >= policy.max_streams;
         let Policy {
             take_over,
             reconnect,
             ..
-        } = self.policy;
-        let fresh = |name| Arc::new(Stream::new(name, self.policy.packager.clone(), now));
+        } = *policy;
+        let fresh = |name| Arc::new(Stream::new(name, policy.packager.clone(), now));
         let publication = match self.streams.entry(name.clone()) {
             Entry::Occupied(mut entry) => match entry.get().enter(take_over, reconnect, now) {
                 Some(publication) => Some(publication),
@@ -92,7 +116,7 @@ impl Registry {
                 }
                 None => None,
             },
-            Entry::Vacant(_) if full => return Err(Error::TooManyStreams(self.policy.max_streams)),
+            Entry::Vacant(_) if full => return Err(Error::TooManyStreams(policy.max_streams)),
             Entry::Vacant(entry) => {
                 let stream = fresh(name.clone());
                 entry.insert(Arc::clone(&stream));

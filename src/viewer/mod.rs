@@ -38,12 +38,15 @@ use self::record::Record;
 use self::report::Report;
 use self::stats::Totals;
 use self::url::Url;
+use crate::dial::{self, Dialer, Trust};
 
 /// How to watch.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The playlist.
     pub url: Url,
+    /// Whom to believe to be that server, with `https://`.
+    pub trust: Trust,
     /// As what kind of player; `None` for what the playlist is made for.
     pub mode: Option<Mode>,
     /// How many viewers, 1 to [`MAX_VIEWERS`].
@@ -73,8 +76,8 @@ pub enum Error {
     Connect {
         /// Host and port.
         authority: String,
-        /// What the system says.
-        source: std::io::Error,
+        /// The reason.
+        source: dial::Error,
     },
     /// The connection broke, or the peer does not speak HTTP.
     #[error("{url}: {source}{}", http_hint(.source))]
@@ -173,13 +176,14 @@ pub async fn watch(
     };
     let mode = Arc::new(Mutex::new(None));
     let mut viewers = JoinSet::new();
+    let dialer = Dialer::new(options.trust, client::PROTOCOLS);
     let viewers_wanted = options.viewers.clamp(1, MAX_VIEWERS);
     for index in 0..viewers_wanted {
         let decoding = (options.decode && index == 0)
             .then(|| Decoding::start(&totals))
             .flatten();
         let viewer = Viewer {
-            client: Client::new(Arc::clone(&totals)),
+            client: Client::new(dialer.clone(), Arc::clone(&totals)),
             record: Record::new(Arc::clone(&totals), started, options.buffer, decoding),
         };
         viewers.spawn(viewer.follow(options.url.clone(), options.mode, Arc::clone(&mode)));
@@ -367,7 +371,10 @@ fn status_hint(status: StatusCode) -> &'static str {
     }
 }
 
-fn hint(error: &std::io::Error) -> &'static str {
+fn hint(error: &dial::Error) -> &'static str {
+    let dial::Error::Connect(error) = error else {
+        return "";
+    };
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => " (is the server running, and the port right?)",
         std::io::ErrorKind::TimedOut => " (is the host right, and does a firewall let it through?)",

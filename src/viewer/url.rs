@@ -1,13 +1,15 @@
-//! Addresses of playlists and media: absolute `http://` URLs, and references in playlists resolved against them (RFC 3986, 5.2).
+//! Addresses of playlists and media: absolute `http://` and `https://` URLs, and references in playlists resolved against them (RFC 3986,
+//! 5.2).
 //!
-//! Not here: https, user names and passwords, internationalised host names.
+//! Not here: user names and passwords, internationalised host names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An `http://` address.
+/// An `http://` or `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
+    secure: bool,
     /// Host name or address; IPv6 without its brackets.
     host: String,
     port: u16,
@@ -18,11 +20,6 @@ pub struct Url {
 /// Why something is not an address that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// TLS.
-    #[error(
-        "{0:?} is an https address, and TLS is not supported yet: give the server's own http:// address"
-    )]
-    Tls(String),
     /// Another scheme, or none.
     #[error("{0:?} is not a playlist's address, as in http://HOST:PORT/APP/NAME/playlist.m3u8")]
     Scheme(String),
@@ -40,12 +37,17 @@ impl Url {
         (&self.host, self.port)
     }
 
+    /// Whether it asks for TLS.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// Value of the `Host` header.
     pub fn authority(&self) -> String {
         let bracketed = self.host.contains(':');
         let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
         match self.port {
-            DEFAULT_PORT => format!("{open}{}{close}", self.host),
+            port if port == default_port(self.secure) => format!("{open}{}{close}", self.host),
             port => format!("{open}{}{close}:{port}", self.host),
         }
     }
@@ -58,14 +60,14 @@ impl Url {
     /// What a reference found in the playlist at this address means.
     ///
     /// # Errors
-    /// When it leads to something other than plain HTTP.
+    /// When it leads to something other than HTTP.
     pub fn join(&self, reference: &str) -> Result<Self, Error> {
         let reference = reference.split('#').next().unwrap_or_default();
         if has_scheme(reference) {
             return reference.parse();
         }
         if reference.starts_with("//") {
-            return format!("http:{reference}").parse();
+            return format!("{}:{reference}", self.scheme()).parse();
         }
         let (path, _) = split_query(&self.target);
         let target = if reference.is_empty() {
@@ -82,6 +84,10 @@ impl Url {
             target,
             ..self.clone()
         })
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// The same with `parameters`, written `a=1&b=2`, after what the query has already.
@@ -102,10 +108,11 @@ impl FromStr for Url {
             let head = text.get(..name.len())?;
             head.eq_ignore_ascii_case(name).then(|| &text[name.len()..])
         };
-        if scheme("https://").is_some() {
-            return Err(Error::Tls(text.to_owned()));
-        }
-        let rest = scheme("http://").ok_or_else(|| Error::Scheme(text.to_owned()))?;
+        let plain = scheme("http://").map(|rest| (false, rest));
+        let encrypted = || scheme("https://").map(|rest| (true, rest));
+        let (secure, rest) = plain
+            .or_else(encrypted)
+            .ok_or_else(|| Error::Scheme(text.to_owned()))?;
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
@@ -122,7 +129,7 @@ impl FromStr for Url {
             return Err(bad_host());
         }
         let port = match port {
-            "" => DEFAULT_PORT,
+            "" => default_port(secure),
             digits => digits
                 .parse()
                 .ok()
@@ -135,6 +142,7 @@ impl FromStr for Url {
             format!("/{target}")
         };
         Ok(Self {
+            secure,
             host: host.to_owned(),
             port,
             target,
@@ -144,8 +152,13 @@ impl FromStr for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}{}", self.authority(), self.target)
+        let scheme = self.scheme();
+        write!(formatter, "{scheme}://{}{}", self.authority(), self.target)
     }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
 }
 
 fn has_scheme(reference: &str) -> bool {
@@ -182,8 +195,6 @@ fn normalise(target: &str) -> String {
     format!("/{}{query}", kept.join("/"))
 }
 
-const DEFAULT_PORT: u16 = 80;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +210,14 @@ mod tests {
         assert_eq!(parsed.target(), "/live/a/playlist.m3u8?x=1");
         assert_eq!(parsed.authority(), "example.org:8080");
         assert_eq!(url("http://example.org").to_string(), "http://example.org/");
+        let encrypted = url("HTTPS://example.org/a?b=1");
+        assert!(encrypted.is_secure());
+        assert_eq!(encrypted.address(), ("example.org", 443));
+        assert_eq!(encrypted.to_string(), "https://example.org/a?b=1");
+        assert_eq!(
+            encrypted.join("//o:444/s.ts").unwrap().to_string(),
+            "https://o:444/s.ts"
+        );
         assert_eq!(url("http://a?b").target(), "/?b");
         assert_eq!(url("http://[::1]:9/x").address(), ("::1", 9));
         assert_eq!(url("http://[::1]:9/x").authority(), "[::1]:9");
@@ -207,7 +226,6 @@ mod tests {
     #[test]
     fn what_is_no_address() {
         let error = |text: &str| text.parse::<Url>().unwrap_err();
-        assert!(matches!(error("https://a/b"), Error::Tls(_)));
         assert!(matches!(error("rtmp://a/b"), Error::Scheme(_)));
         assert!(matches!(error("a/b.m3u8"), Error::Scheme(_)));
         assert!(matches!(error("http:///b"), Error::Host(_)));
@@ -238,7 +256,10 @@ mod tests {
         }
         assert_eq!(base.join("http://o/s.ts").unwrap(), url("http://o/s.ts"));
         assert_eq!(base.join("//o:2/s.ts").unwrap(), url("http://o:2/s.ts"));
-        assert!(base.join("https://o/s.ts").is_err());
+        assert_eq!(
+            base.join("https://o/s.ts").unwrap().to_string(),
+            "https://o/s.ts"
+        );
     }
 
     #[test]

@@ -160,10 +160,7 @@ async fn ends_on(signal: &str, options: &[&str]) {
         .await
         .unwrap();
 
-    let id = program.child.id().unwrap().to_string();
-    Tool::start("kill", &[format!("-{signal}"), id])
-        .succeed()
-        .await;
+    program.signal(signal).await;
     let mut grown = 0;
     while let Some(chunk) = waiting.next_chunk().await {
         grown += chunk.bytes.len();
@@ -175,8 +172,7 @@ async fn ends_on(signal: &str, options: &[&str]) {
     assert!(end.ended, "{}", end.text);
     assert_eq!(end.last_sequence(), Some(playlist.entries[2].sequence));
     publisher.expect_close().await;
-    let status = within("the end of the program", program.child.wait()).await;
-    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(program.ended().await, Some(0));
     // And the ports are free.
     TcpListener::bind(program.rtmp).unwrap();
 }

@@ -233,8 +233,8 @@ async fn what_cannot_be_watched() {
 async fn what_is_not_understood() {
     let url = "http://127.0.0.1:9/live/a/playlist.m3u8";
     for (arguments, word) in [
-        (&["https://a/b.m3u8"][..], "TLS"),
-        (&["live/a"], "http://HOST"),
+        (&["live/a"][..], "http://HOST"),
+        (&["ftp://a/b.m3u8"], "http://HOST"),
         (&[], "URL"),
         (&[url, "--viewers", "0"], "1 to 1000"),
         (&[url, "--duration", "10"], "a unit"),

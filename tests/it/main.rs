@@ -9,15 +9,21 @@ mod common;
 
 mod access_units_arrive_untouched;
 mod bad_http;
+#[cfg(feature = "tls")]
+mod bad_http2;
 mod bad_rtmp;
+#[cfg(feature = "tls")]
+mod bad_tls;
 mod behind_caches;
 mod cli;
+mod config_file;
 mod encoder_quirks;
 mod encoders_publish;
 mod ffmpeg_round_trip;
 mod fuzz_targets;
 mod golden_playlists;
 mod group_of_pictures_length;
+mod hooks;
 mod hostile_viewers;
 mod http_conventions;
 #[cfg(feature = "demo")]
@@ -27,8 +33,13 @@ mod memory_of_publishers;
 mod operators;
 mod playlist_invariants;
 mod prometheus;
+mod proxies;
 mod publisher_leaves;
 mod reconnect;
 mod segments_grow;
+mod signed_playback;
+mod stream_keys;
 mod systemd;
+#[cfg(feature = "tls")]
+mod tls;
 mod viewers;

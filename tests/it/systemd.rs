@@ -1,4 +1,4 @@
-//! What systemd is told (`Type=notify`, `WatchdogSec`), heard on a socket of the test's own, and the two ways to end.
+//! What systemd is told (`Type=notify`, `WatchdogSec`, `ExecReload`), heard on a socket of the test's own, and the two ways to end.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use crate::common::{PATIENCE, within};
+use crate::config_file::Toml;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_alive_and_stopping() {
@@ -33,6 +34,23 @@ async fn the_watchdog_of_another_process_is_none_of_its_business() {
         systemd.heard_nothing(),
         "leaving for an upgrade is not stopping"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_begin_and_end() {
+    let systemd = Systemd::new("reload");
+    let file = Toml::new("retain = \"20s\"\n");
+    let mut server = systemd.start(&[("LHLS_CONFIG", file.path())]);
+    let ready = systemd.hear();
+    // The last one is an error; what stood before goes on, and so does the server.
+    for text in ["retain = \"30s\"\n", "retain = 30\n"] {
+        file.write(text);
+        send(&server, "HUP").await;
+        assert_eq!(systemd.hear(), "RELOADING=1\n");
+        assert_eq!(systemd.hear(), ready, "the same status");
+    }
+    assert_eq!(end(&mut server, "TERM").await, Some(0));
+    assert!(systemd.hear().starts_with("STOPPING=1\n"));
 }
 
 struct Systemd {
@@ -96,6 +114,14 @@ impl Drop for Systemd {
 }
 
 async fn end(server: &mut Child, signal: &str) -> Option<i32> {
+    send(server, signal).await;
+    within("the server's end", server.wait())
+        .await
+        .unwrap()
+        .code()
+}
+
+async fn send(server: &Child, signal: &str) {
     let pid = server.id().unwrap().to_string();
     let arguments = [format!("-{signal}"), pid];
     assert!(
@@ -106,8 +132,4 @@ async fn end(server: &mut Child, signal: &str) -> Option<i32> {
             .unwrap()
             .success()
     );
-    within("the server's end", server.wait())
-        .await
-        .unwrap()
-        .code()
 }

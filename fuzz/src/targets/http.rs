@@ -1,6 +1,7 @@
 //! The request path of the HTTP side: any path, query and headers get an answer that is true to itself, and never a 500.
 
 use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,12 +11,19 @@ use bytes::Buf;
 use http_body::Body;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
+use lhls::auth::{Access, Rules};
+use lhls::hooks::{self, Hooks};
 use lhls::http::body::ResponseBody;
+use lhls::http::cors::Cors;
 use lhls::http::{Connection, Service, Settings};
+use lhls::live::Live;
 use lhls::metrics::Metrics;
+use lhls::proxy::TrustedProxies;
 use lhls::stream::registry::Registry;
 
 use super::ingest;
+
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1024));
 
 /// Pages, playlists and the metrics text are made anew for each request.
 pub fn memory_bound(length: usize) -> usize {
@@ -60,11 +68,21 @@ impl Server {
 
     fn new(registry: Arc<Registry>, id: String, growing: u64) -> Self {
         let settings = Settings {
-            cors_origin: HeaderValue::from_static("*"),
+            cors: Cors::new(&["*".to_owned()]).expect("an origin"),
             max_connections: 10,
             admin: lhls::http::admin::Settings::default(),
+            trusted: TrustedProxies::default(),
+            https_redirect: None,
         };
-        let service = Service::new(registry, Arc::new(Metrics::new()), settings);
+        let metrics = Arc::new(Metrics::new());
+        let (hooks, _) = Hooks::new(hooks::Settings::default(), Arc::clone(&metrics));
+        let service = Service::new(
+            registry,
+            Arc::new(Access::new(Rules::default()).expect("random numbers")),
+            hooks,
+            metrics,
+            Arc::new(Live::new(settings)),
+        );
         // With its time standing still until there is nothing else to do, every wait is over at once.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -72,7 +90,7 @@ impl Server {
             .build();
         Self {
             runtime: runtime.expect("a runtime"),
-            connection: service.connect(([127, 0, 0, 1], 1).into()),
+            connection: service.connect(PEER, false),
             service,
             id,
             growing,

@@ -124,6 +124,7 @@ impl Connection {
                 Ok(())
             }
             (Event::Metadata(_), _) => Ok(()),
+            (Event::Connect(_), _) => unreachable!("connecting needs no verdict here"),
             (event, None) => panic!("{event:?} without a publish"),
         };
         !matches!(result, Err(flv::Error::Unsupported { .. }))

@@ -184,6 +184,7 @@ impl Peer {
                         assert!(self.publishing && !payload.is_empty());
                     }
                     Event::Metadata(_) => assert!(self.publishing),
+                    Event::Connect(_) => unreachable!("connecting needs no verdict here"),
                 }
             }
             assert_eq!(self.session.awaits_verdict(), wants_verdict);

@@ -4,7 +4,7 @@ use super::*;
 use crate::rtmp::amf::{self, Amf0Value, Command};
 use crate::rtmp::chunk::{ChunkReader, Message, kind};
 use crate::rtmp::test_util;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A server: accepts one connection, judges its stream, and takes `count` messages of media, or what there is until the
 /// client says goodbye.
@@ -110,7 +110,7 @@ async fn listen() -> (TcpListener, Url) {
 async fn everything_sent_arrives_before_the_end() {
     let (listener, url) = listen().await;
     let server = tokio::spawn(serve(listener, "NetStream.Publish.Start", usize::MAX));
-    let push = connect(&url).await.unwrap();
+    let push = connect(&url, &Trust::default()).await.unwrap();
     let (sender, receiver) = mpsc::channel(8);
     let run = tokio::spawn(push.run(receiver, CancellationToken::new()));
     for i in 0..100 {
@@ -132,7 +132,7 @@ async fn server_that_takes_nothing_is_given_up() {
         server.next().await.unwrap();
         let _ = wait.await;
     });
-    let push = connect(&url).await.unwrap();
+    let push = connect(&url, &Trust::default()).await.unwrap();
     let (sender, receiver) = mpsc::channel(1);
     let run = tokio::spawn(push.run(receiver, CancellationToken::new()));
     // More than the buffers on the way can hold; then nothing is left to happen but the time limit.

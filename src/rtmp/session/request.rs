@@ -29,12 +29,27 @@ pub struct PublishRequest {
 
 impl fmt::Debug for PublishRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name may be the key, and so may a part of the application.
         f.debug_struct("PublishRequest")
-            .field("app", &self.app)
-            .field("name", &self.name)
-            .field("query", &self.query.as_ref().map(|_| ".."))
             .field("flash_ver", &self.flash_ver)
             .finish_non_exhaustive()
+    }
+}
+
+/// A request to connect, waiting for a verdict.
+///
+/// `Debug` leaves out what may hold a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// The application, without slashes at its ends.
+    pub app: String,
+    /// What followed a `?` in it.
+    pub query: Option<String>,
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest").finish_non_exhaustive()
     }
 }
 
@@ -54,6 +69,14 @@ impl Refusal {
     pub const UNAUTHORIZED: &'static str = "NetStream.Publish.Unauthorized";
     /// The server will not take it now.
     pub const DENIED: &'static str = "NetStream.Publish.Denied";
+
+    /// A refusal with [`Self::UNAUTHORIZED`].
+    pub fn unauthorized(description: impl Into<String>) -> Self {
+        Self {
+            code: Self::UNAUTHORIZED,
+            description: description.into(),
+        }
+    }
 
     /// A refusal with [`Self::BAD_NAME`].
     pub fn bad_name(description: impl Into<String>) -> Self {
@@ -79,6 +102,15 @@ impl Connect {
             app: text(object, "app").unwrap_or_default(),
             tc_url: text(object, "tcUrl"),
             flash_ver: text(object, "flashVer").map(|v| shorten(&v, MAX_FLASH_VER).to_owned()),
+        }
+    }
+
+    /// The request that it is itself. What is longer than it may be is cut off: it then names nothing.
+    pub(super) fn request(&self) -> ConnectRequest {
+        let (app, query) = split_query(&self.app);
+        ConnectRequest {
+            app: shorten(&normalize(app), MAX_NAME).to_owned(),
+            query: query.map(|query| shorten(query, MAX_QUERY).to_owned()),
         }
     }
 

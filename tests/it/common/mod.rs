@@ -12,6 +12,8 @@ pub(crate) mod program;
 pub(crate) mod publisher;
 pub(crate) mod recording;
 pub(crate) mod server;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod tools;
 pub(crate) mod ts_check;
 pub(crate) mod viewer;

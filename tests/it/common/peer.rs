@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+use lhls::net::Wire;
 use lhls::rtmp::amf::{self, Amf0Value, Command};
 use lhls::rtmp::chunk::{ChunkReader, Message, kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +14,8 @@ use super::within;
 
 /// One connection to the RTMP port.
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
+    address: String,
     reader: ChunkReader,
     input: BytesMut,
     chunk_size: usize,
@@ -26,8 +28,15 @@ impl Peer {
     pub(crate) async fn tcp(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        let address = stream.local_addr().unwrap().to_string();
+        Self::over(stream, address)
+    }
+
+    /// The same on a connection that somebody else has made. `address` is what the server's log calls `peer`.
+    pub(crate) fn over(stream: impl Wire + 'static, address: String) -> Self {
         Self {
-            stream,
+            stream: Box::new(stream),
+            address,
             reader: ChunkReader::new(),
             input: BytesMut::new(),
             chunk_size: 128,
@@ -38,7 +47,12 @@ impl Peer {
 
     /// After the handshake.
     pub(crate) async fn new(address: SocketAddr) -> Self {
-        let mut peer = Self::tcp(address).await;
+        Self::tcp(address).await.greeted().await
+    }
+
+    /// Makes the handshake.
+    pub(crate) async fn greeted(self) -> Self {
+        let mut peer = self;
         let mut hello = vec![3];
         // Time, four zeros, and bytes that are random enough to be recognised.
         hello.extend((0..1536_u32).map(|i| if i < 8 { 0 } else { (i * 7 + 3) as u8 }));
@@ -56,7 +70,13 @@ impl Peer {
 
     /// After the handshake and `connect`.
     pub(crate) async fn connected(address: SocketAddr, app: &str) -> Self {
-        let mut peer = Self::new(address).await;
+        Self::new(address).await.introduced(app).await
+    }
+
+    /// Sends `connect`.
+    pub(crate) async fn introduced(self, app: &str) -> Self {
+        let mut peer = self;
+        let address = &peer.address;
         let object = amf::object([
             ("app", amf::string(app)),
             ("flashVer", amf::string("FMLE/3.0 (a test)")),
@@ -92,7 +112,7 @@ impl Peer {
 
     /// This side's address: what the server's log calls `peer`.
     pub(crate) fn address(&self) -> String {
-        self.stream.local_addr().unwrap().to_string()
+        self.address.clone()
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {

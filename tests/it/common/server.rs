@@ -7,7 +7,7 @@ use clap::Parser;
 use lhls::cli::ServeArgs;
 use lhls::config::Config;
 use lhls::metrics::Metrics;
-use lhls::server::Server;
+use lhls::server::{Reload, Server};
 use lhls::stream::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,12 @@ pub(crate) struct TestServer {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) registry: Arc<Registry>,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
+    pub(crate) reload: Reload,
+    #[cfg(feature = "tls")]
+    pub(crate) rtmps: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    pub(crate) https: Option<SocketAddr>,
     shutdown: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -43,6 +49,11 @@ impl TestServer {
             admin: server.admin_address().map(Result::unwrap),
             metrics: server.metrics(),
             registry: server.registry(),
+            reload: server.reload(),
+            #[cfg(feature = "tls")]
+            rtmps: server.rtmps_address(),
+            #[cfg(feature = "tls")]
+            https: server.https_address(),
             task: Some(tokio::spawn(server.run(shutdown.clone()))),
             shutdown,
         }

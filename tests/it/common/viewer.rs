@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use lhls::net::Wire;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -11,7 +12,7 @@ use super::within;
 
 /// One connection.
 pub(crate) struct Viewer {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
     body: Body,
 }
 
@@ -80,7 +81,8 @@ impl Viewer {
         Self::over(stream)
     }
 
-    pub(crate) fn over(stream: TcpStream) -> Self {
+    pub(crate) fn over(stream: impl Wire + 'static) -> Self {
+        let stream: Box<dyn Wire> = Box::new(stream);
         Self {
             stream: BufReader::new(stream),
             body: Body::Empty,

@@ -119,6 +119,7 @@ pub async fn attend(
         };
         let options = viewer::Options {
             url,
+            trust: lhls::dial::Trust::default(),
             mode: Some(mode),
             viewers: 1,
             duration: Some(chance.between(STAYS.0, STAYS.1)),
