@@ -126,8 +126,8 @@ for (const [pause, begin] of Object.entries(pauses)) {
   }
 }
 
-test("the page waits for a stream, plays it, and waits again", async ({ browser }) => {
-  const server = await startServer(["--reconnect-window", "3s"]);
+test("the page waits for a stream, plays it, and waits again", async ({ browser, keep }) => {
+  const server = keep(await startServer(["--reconnect-window", "3s"]));
   const page = await browser.open();
   try {
     await page.goto(`${server.url}/live/later/`);
@@ -185,7 +185,7 @@ await withCleanup(async (keep) => {
   const pages = keep(await servePages());
   const browser = keep(await startBrowser());
   const relay = keep(await startRelay(Number(new URL(server.url).port), 0));
-  const world = { server, relay, pages, browser, stream: `${server.url}/live/test` };
+  const world = { keep, server, relay, pages, browser, stream: `${server.url}/live/test` };
   for (const { name, run, long } of tests) {
     if (wanted.length ? !wanted.some((part) => part === "all" || name.includes(part)) : long) continue;
     const failures = [];
