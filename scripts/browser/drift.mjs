@@ -1,19 +1,18 @@
 // Whether players stay where they are: latency minute by minute, beside it the same of a stream whose sound card runs at 47 990 instead of
-// 48 000 samples a second, and how far sound and picture of that are apart. scripts/browser/drift calls it. Argument: minutes (10).
-//
-// All pages play at the same time.
+// 48 000 samples a second, and how far sound and picture of that are apart. scripts/browser/drift calls it. Arguments: minutes (10), and parts of the names of what is to be played (all, at the same time).
 
 import { execFileSync } from "node:child_process";
 import os from "node:os";
 import { median, play, summarize } from "./measure.mjs";
 import { publish, servePages, startBrowser, startServer, withCleanup } from "./rig.mjs";
 
-const minutes = Number(process.argv[2] ?? 10);
+const [minutes = 10, ...wanted] = process.argv.slice(2).map((argument, i) => (i ? argument : Number(argument)));
 const PLAYS = [
   { player: "hls.js", file: "ll.m3u8", name: "live/true" },
   { player: "hls.js", file: "ll.m3u8", name: "live/slow" },
   { player: "page", file: "playlist.m3u8", name: "live/slow" },
-];
+].filter((play) => !wanted.length || wanted.some((part) => Object.values(play).join(" ").includes(part)));
+const STREAMS = { "live/true": [], "live/slow": ["--sound-rate", "47990"] };
 
 /** By how much the sound of the newest complete segment ends before its pictures do, ms. */
 async function apart(stream) {
@@ -29,11 +28,13 @@ async function apart(stream) {
 
 await withCleanup(async (keep) => {
   const server = keep(await startServer());
-  keep(await publish(server, "live/true"));
-  keep(await publish(server, "live/slow", ["--sound-rate", "47990"]));
+  const sound = {};
+  for (const name of new Set(PLAYS.map((play) => play.name))) {
+    keep(await publish(server, name, STREAMS[name]));
+    sound[name] = [];
+  }
   const pages = keep(await servePages());
   const browser = keep(await startBrowser());
-  const sound = { "live/true": [], "live/slow": [] };
   const look = async () => {
     for (const name of Object.keys(sound)) for (let i = 0; i < 5; i++) sound[name].push(await apart(`${server.url}/${name}`));
   };

@@ -168,11 +168,13 @@ impl PartPlan {
     }
 }
 
-/// The factors to offer for base parts of this length: the base itself, about 200 ms, and about 500 ms. hls.js needs parts of twice
-/// the round trip, so these serve 25 ms, 90 ms and 250 ms.
+/// The factors to offer for base parts of this length: the base itself, and those that come to at least 200 ms and 500 ms. hls.js needs
+/// parts of twice the round trip and more; docs/players.md has the figures. At least: a second of 30 pictures is then two parts and not
+/// two and a tiny one, over which hls.js may lose the thread on a long line.
 pub(super) fn factors(base: Duration) -> Vec<usize> {
-    let factor =
-        |millis: f64| ((millis / (base.as_secs_f64() * 1e3).max(1.0)).round() as usize).max(1);
+    let base = (base.as_secs_f64() * 1e3).max(1.0);
+    // A base of 66.67 ms is meant to go into 200 ms three times.
+    let factor = |millis: f64| ((millis / base - 0.1).ceil() as usize).max(1);
     let mut factors = vec![1, factor(200.0), factor(500.0)];
     factors.dedup();
     factors
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn three_lengths() {
-        assert_eq!(factors(Duration::from_micros(66_667)), [1, 3, 7]);
+        assert_eq!(factors(Duration::from_micros(66_667)), [1, 3, 8]);
         assert_eq!(factors(Duration::from_millis(100)), [1, 2, 5]);
         assert_eq!(factors(Duration::from_millis(200)), [1, 3]);
         assert_eq!(factors(Duration::from_millis(1000)), [1]);

@@ -14,8 +14,8 @@
   /** How long the server is asked to hold a request for a stream that is not live yet. */
   const WAIT_S = 10;
   /** Up to which round trips the shortest parts and those of 200 ms do; docs/players.md has the figures. */
-  const SHORT_TRIP_MS = 35;
-  const MIDDLE_TRIP_MS = 100;
+  const SHORT_TRIP_MS = 25;
+  const MIDDLE_TRIP_MS = 120;
   /** With no new picture for this long, start over. */
   const FROZEN_MS = 6000;
 
@@ -171,6 +171,7 @@
           this.restart(missing ? "the stream is not live" : `playing failed: ${data.details}`);
         }
       });
+      if (streaming) hls.on(Hls.Events.BUFFER_APPENDED, () => this.begin());
       hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
         if (run !== this.run || details.live) return;
         this.over = true;
@@ -179,6 +180,15 @@
       });
       hls.loadSource(streaming && !hls.config.progressive ? new URL(PLAYLISTS.native, this.base).href : this.playlist());
       hls.attachMedia(video);
+    }
+
+    /** Shows the first picture there is. hls.js would wait for the end of the segment it is in, which may be a second away. */
+    begin() {
+      const { video } = this;
+      if (this.begun || video.readyState < 1 || !video.buffered.length) return;
+      this.begun = true;
+      const start = video.buffered.start(0);
+      if (video.currentTime < start) video.currentTime = start;
     }
 
     close() {
@@ -193,7 +203,7 @@
         this.video.load();
       }
       this.hls = this.pilot = null;
-      this.native = this.over = this.shown = false;
+      this.native = this.over = this.shown = this.begun = false;
     }
 
     /** Called for every picture that is shown. */

@@ -210,7 +210,8 @@
   else video.addEventListener("timeupdate", () => onPictureWithoutCallback());
   choose(mode);
   const timeUrl = new URL("api/time", root).href;
-  engine.syncClock(timeUrl);
+  // Not at once: the first picture has all that the browser can do until then.
+  setTimeout(() => engine.syncClock(timeUrl), 1000);
   setInterval(() => engine.syncClock(timeUrl), 60_000);
   setInterval(refresh, 200);
   tickClock();

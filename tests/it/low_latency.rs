@@ -214,7 +214,7 @@ async fn longer_parts_are_cut_from_the_same_segments() {
         }
         targets.push((target * 1000.0).round() as u32);
     }
-    assert_eq!(targets, [67, 201, 469, 67]);
+    assert_eq!(targets, [67, 201, 536, 67]);
     assert_ne!(
         short,
         media_path(&server, "live/lengths", "ll.m3u8?pt=200").await
