@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use lhls::auth::mac::{hex, hmac_sha256};
+use lhls::net::{Preamble, Wire};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::media::Clip;
 use crate::common::peer::Peer;
@@ -28,6 +29,14 @@ type Answer = Box<dyn Fn(&Value) -> (u16, Value) + Send>;
 
 impl Service {
     async fn start(answer: impl Fn(&Value) -> (u16, Value) + Send + 'static) -> Self {
+        Self::begin(Preamble::default(), answer).await
+    }
+
+    /// The same with what its connections begin with, such as TLS.
+    async fn begin(
+        preamble: Preamble,
+        answer: impl Fn(&Value) -> (u16, Value) + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = Self {
             address: listener.local_addr().unwrap(),
@@ -36,10 +45,15 @@ impl Service {
         };
         let (sent, answer) = (Arc::clone(&service.sent), Arc::clone(&service.answer));
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            while let Ok((stream, _)) = listener.accept().await {
                 let (sent, answer) = (Arc::clone(&sent), Arc::clone(&answer));
+                let preamble = preamble.clone();
                 tokio::spawn(async move {
-                    let (head, body) = read_request(&mut stream).await;
+                    // Who does not believe the certificate goes away.
+                    let Some(mut stream) = begin(stream, preamble).await else {
+                        return;
+                    };
+                    let (head, body) = read_request(&mut *stream).await;
                     check_signature(&head, &body);
                     let event: Value = serde_json::from_str(&body).unwrap();
                     let (status, reply) = answer.lock().unwrap()(&event);
@@ -50,6 +64,7 @@ impl Service {
                         reply.len()
                     );
                     let _ = stream.write_all(text.as_bytes()).await;
+                    let _ = stream.shutdown().await;
                 });
             }
         });
@@ -75,7 +90,17 @@ impl Service {
     }
 }
 
-async fn read_request(stream: &mut tokio::net::TcpStream) -> (String, String) {
+async fn begin(stream: TcpStream, preamble: Preamble) -> Option<Box<dyn Wire>> {
+    #[cfg(feature = "tls")]
+    if let Some(acceptor) = preamble.tls {
+        let (stream, _) = acceptor.accept(stream).await.ok()?;
+        return Some(Box::new(stream));
+    }
+    let _ = preamble;
+    Some(Box::new(stream))
+}
+
+async fn read_request(stream: &mut dyn Wire) -> (String, String) {
     let mut bytes = Vec::new();
     loop {
         let mut buffer = [0; 4096];
@@ -330,4 +355,47 @@ async fn viewers_are_asked_about_once() {
     let down = viewer::get(server.http, "/@new/live/stream/playlist.m3u8").await;
     assert_eq!(down.status(), 503);
     server.stop().await;
+}
+
+/// Over HTTPS, to a service that shows a certificate which the system believes, and one that it does not.
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_over_https() {
+    use lhls::tls::{Acceptor, Certificates, Files};
+
+    use crate::common::program::Program;
+    use crate::common::tls::Pem;
+    let (pem, stranger) = (Pem::new("hook"), Pem::new("no-hook"));
+    for (shown, code) in [
+        (&pem, "NetStream.Publish.Start"),
+        (&stranger, "NetStream.Publish.Unauthorized"),
+    ] {
+        let certificates = Certificates::load(Files {
+            certificate: shown.certificate(),
+            key: shown.key(),
+        });
+        let preamble = Preamble {
+            tls: Some(Acceptor::rtmps(Arc::new(certificates.unwrap())).unwrap()),
+            ..Preamble::default()
+        };
+        let service = Service::begin(preamble, |_| (200, json!({"stream": "shows/evening"}))).await;
+        let url = service.url().replace("http://", "https://");
+        let options = ["--hooks-url", &url, "--hooks-secret", SECRET];
+        // Instead of the system's root certificates.
+        let believed = pem.certificate();
+        let variables = [("SSL_CERT_FILE", believed.to_str().unwrap())];
+        let program = Program::with_environment(&options, &variables).await;
+        let mut peer = Peer::connected(program.rtmp, "live").await;
+        let (got, text) = peer.publish("anything").await;
+        assert_eq!(got, code, "{text}");
+        let asked = service.of("publish").len();
+        assert_eq!(
+            asked,
+            usize::from(got.ends_with("Start")),
+            "questions heard"
+        );
+        if asked == 0 {
+            program.wait_for_log("certificate").await;
+        }
+    }
 }

@@ -185,6 +185,33 @@ async fn pages_of_one_origin_may_play() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_of_several_origins_may_play_and_caches_keep_them_apart() {
+    let live = Live::start(&["--cors-origin", "https://a.example,https://b.example"]).await;
+    for (path, differs_by) in [
+        (
+            MASTER,
+            "Accept-Encoding, Origin, Sec-Fetch-Dest, User-Agent",
+        ),
+        (&live.media, "Accept-Encoding, Origin"),
+        (&live.finished, "Origin"),
+        ("/live/a/", "Origin, Accept-Encoding"),
+        ("/nothing", "Origin"),
+    ] {
+        for (asking, allowed) in [
+            ("https://b.example", Some("https://b.example")),
+            ("https://c.example", None),
+        ] {
+            let origin = format!("Origin: {asking}");
+            let response = request(live.server.http, "GET", path, &[&origin]).await;
+            let said = response.header("access-control-allow-origin");
+            assert_eq!(said, allowed, "{path}");
+            assert_eq!(response.header("vary"), Some(differs_by), "{path}");
+        }
+    }
+    live.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn playlists_are_packed_for_who_can_unpack_them() {
     let live = Live::start(&[]).await;
     let http = live.server.http;

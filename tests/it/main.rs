@@ -36,6 +36,8 @@ mod prometheus;
 mod proxies;
 mod publisher_leaves;
 mod reconnect;
+#[cfg(all(feature = "demo", feature = "tls"))]
+mod reloads;
 mod segments_grow;
 mod signed_playback;
 mod stream_keys;

@@ -1,6 +1,8 @@
 //! Signed playback addresses, from the multivariant playlist to the last part, and everything that is not one.
 
 use std::net::SocketAddr;
+#[cfg(all(feature = "jwt", feature = "tls"))]
+use std::sync::Arc;
 
 use lhls::auth::sign;
 use lhls::auth::unix_seconds;
@@ -12,6 +14,8 @@ use crate::common::publisher::Publisher;
 use crate::common::server::TestServer;
 use crate::common::tools::Tool;
 use crate::common::viewer;
+#[cfg(all(feature = "jwt", feature = "tls"))]
+use crate::common::within;
 
 const SECRET: &str = "a-secret-of-a-certain-length";
 
@@ -380,4 +384,48 @@ async fn json_web_tokens() {
         assert_eq!(status(server.http, "/live/stream/playlist.m3u8").await, 401);
         server.stop().await;
     }
+}
+
+/// Keys that are fetched over HTTPS, from somebody whom the system believes.
+#[cfg(all(feature = "jwt", feature = "tls"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_over_https() {
+    use lhls::tls::{Acceptor, Certificates, Files};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use crate::common::program::Program;
+    use crate::common::tls::Pem;
+
+    let pem = Pem::new("jwks");
+    let certificates = Certificates::load(Files {
+        certificate: pem.certificate(),
+        key: pem.key(),
+    });
+    let acceptor = Acceptor::https(Arc::new(certificates.unwrap())).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/jwks.json", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let keys = include_str!("../../src/auth/testdata/keys.json");
+        while let Ok((stream, _)) = listener.accept().await {
+            let (mut stream, _) = acceptor.accept(stream).await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", keys.len());
+            let _ = stream.write_all(format!("{head}{keys}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let believed = pem.certificate();
+    let variables = [("SSL_CERT_FILE", believed.to_str().unwrap())];
+    let program = Program::with_environment(&["--playback-jwks", &url], &variables).await;
+    let token = include_str!("../../src/auth/testdata/rs256.jwt");
+    let entry = format!("/@{token}/live/stream/playlist.m3u8");
+    // Let in, there is nothing to play; before the keys have come, nobody is let in.
+    within("the keys", async {
+        while status(program.http, &entry).await != 404 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let other = format!("/@{token}/shows/stream/playlist.m3u8");
+    assert_eq!(status(program.http, &other).await, 403);
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lhls::rtmp::amf::{self, Amf0Value};
+#[cfg(feature = "demo")]
+use lhls::viewer::Mode;
 
+#[cfg(feature = "demo")]
+use crate::common::audience::{Audience, Source};
 use crate::common::media::Clip;
 use crate::common::peer::Peer;
 use crate::common::program::Program;
@@ -75,6 +79,24 @@ async fn gstreamer_with_user_and_password() {
     assert!(recording.await.unwrap().check().video.len() >= 50);
 }
 
+/// The library that OBS, rtmpdump and GStreamer's `rtmpsink` share, with the forms of the key that need no login.
+#[tokio::test(flavor = "multi_thread")]
+async fn librtmp_with_the_key_in_all_places() {
+    for name in [
+        KEY.to_owned(),
+        format!("stream?key={KEY}"),
+        format!("stream/{KEY}"),
+    ] {
+        let server = Arc::new(with_keys(&[]));
+        let url = server.rtmp_url(&format!("live/{name}"));
+        let sink = ["rtmpsink".to_owned(), format!("location={url}")];
+        let recording = recording::start(&server, "live/stream");
+        let finished = gstreamer(&sink).finish().await;
+        assert_eq!(finished.code, Some(0), "{name}: {}", finished.stderr);
+        assert!(recording.await.unwrap().check().video.len() >= 50, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_is_refused_in_words_and_never_started() {
     let server = with_keys(&[]);
@@ -108,6 +130,15 @@ async fn ten_thousand_wrong_keys_are_mostly_not_looked_at() {
     // A process of its own: the memory of this one is that of all tests that run beside.
     let program = Program::start(&["--max-publishers", "4000", "--keys", &key]).await;
     let (rtmp, http) = (program.rtmp, program.http);
+    #[cfg(feature = "demo")]
+    let (source, audience) = {
+        let source = Source::start(&format!("rtmp://{rtmp}/live/stream?key={KEY}"));
+        let url = format!("http://{http}/live/stream/ll.m3u8");
+        let audience = Audience::watch(&url, Mode::Parts, 5);
+        // Before the address is known for wrong keys.
+        program.wait_for_log("live at").await;
+        (source, audience)
+    };
     let before = program.memory("VmRSS");
     let mut tasks = Vec::new();
     for task in 0..20 {
@@ -158,6 +189,12 @@ async fn ten_thousand_wrong_keys_are_mostly_not_looked_at() {
     );
     let grown = program.memory("VmRSS").saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes more");
+    // Who publishes and who watches has noticed nothing.
+    #[cfg(feature = "demo")]
+    {
+        audience.finish().await;
+        source.finish().await;
+    }
     // Who has the key and another address is not concerned; here all have one, so it is only seen that it is told how long.
     let mut peer = Peer::connected(rtmp, "live").await;
     let (_, text) = peer.publish(KEY).await;

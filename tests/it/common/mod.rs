@@ -1,5 +1,7 @@
 //! What the tests share: a server in process, tools run with a bound, scripted peers and viewers, and checkers.
 
+#[cfg(feature = "demo")]
+pub(crate) mod audience;
 pub(crate) mod bystander;
 pub(crate) mod compare;
 pub(crate) mod flv;
