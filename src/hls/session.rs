@@ -99,6 +99,8 @@ struct Window {
     /// Where the low-latency playlist starts, never behind `listed`.
     listed_low_latency: Listing,
     seams: Seams,
+    /// Media sequence number of the segment that the latest run started with.
+    run_start: u64,
     parts: Vec<PartList>,
     /// Counts changes that show in low-latency playlists.
     version: u64,
@@ -157,6 +159,7 @@ impl Session {
             listed,
             listed_low_latency: listed,
             seams: Seams::new(listed),
+            run_start: segment.sequence(),
             parts: factors(settings.part_target)
                 .into_iter()
                 .map(PartList::new)
@@ -339,6 +342,7 @@ impl Session {
         if after_outage {
             window.place_seam();
         }
+        window.run_start = window.growing_sequence().unwrap_or(window.run_start);
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         let segment = window

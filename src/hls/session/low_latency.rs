@@ -25,9 +25,10 @@ pub(super) struct LowLatencyForm {
 
 /// Where the playlists of [`Listed::Joining`] start anew: in front of the first segment behind an outage that players ran dry in.
 ///
-/// Chromium wants more sound in hand each time it has run dry, up to three seconds, and forgets that only at a seek. hls.js seeks when a
-/// playlist starts ahead of the playhead. So these playlists drop what is before the outage, and leave out a sequence number, for
-/// which hls.js assumes a target duration; then comes an entry of no length, since it wants one before the growing segment.
+/// Chromium wants more sound in hand each time it has run dry, up to three seconds, and forgets that only at a seek. hls.js seeks when
+/// nothing plays and the playhead lies outside the playlist. So these playlists drop what is before the outage and leave out a
+/// sequence number, and hls.js places them by the average length of their entries, aside of the playhead. An entry of no length comes
+/// first, since hls.js wants one before the growing segment.
 #[derive(Debug, Default)]
 pub(super) struct Seams {
     /// The start of these playlists, never before the one of all low-latency playlists.
@@ -309,7 +310,9 @@ impl Window {
             // The publisher is away, and nobody knows what comes next and when.
             return 0;
         }
+        // A segment of an earlier run tells nothing: it may have been broken off, and so name the wrong part for the next key frame.
         let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
+        let model = model.filter(|&at| at >= self.run_start);
         let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
         if model.is_empty() {
             return 0;

@@ -361,6 +361,16 @@ fn who_joins_is_told_of_the_next_parts() {
         low_latency(&session),
         "the publisher may be away"
     );
+    growing = session
+        .restart(start(4), false, &Bytes::new(), Instant::now())
+        .unwrap();
+    grow(&growing, 10);
+    add_part(&session, &growing, true);
+    assert_eq!(
+        joining(),
+        low_latency(&session),
+        "the segment before is another run's"
+    );
 }
 
 #[test]
