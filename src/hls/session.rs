@@ -171,6 +171,8 @@ impl Session {
             ended: false,
         };
         window.announce(settings.announce + 1);
+        // For those who know the stream from before a restart of the server.
+        window.place_seam();
         for part in parts {
             window.add_part(&part);
         }

@@ -279,7 +279,7 @@ impl Window {
             let seam = MediaSegment {
                 uri: behind.uri.clone(),
                 duration: GAP_DURATION,
-                date: behind.date,
+                date: behind.date - DATED_BACK,
                 discontinuity: true,
                 gap: true,
             };
@@ -342,6 +342,9 @@ impl Window {
     }
 }
 
+/// How much earlier than the segment behind it a seam is dated. hls.js goes on with what is dated behind the last thing it had, if the
+/// playlist's start is dated before that; else it finds nothing after a restart of the server, and waits for good.
+const DATED_BACK: Duration = Duration::from_secs(60);
 /// How far ahead parts are listed for a player that joins: about the time a browser takes from the playlist to the first picture. More gains
 /// nothing, as the player then waits for the media.
 const JOIN_AHEAD: Duration = Duration::from_millis(400);
