@@ -363,7 +363,7 @@ impl Packager {
         };
         let after_outage = self
             .last_piece
-            .is_some_and(|last| now.instant.saturating_duration_since(last) >= RUN_DRY_AFTER);
+            .is_some_and(|last| now.instant.saturating_duration_since(last) >= SEAM_AFTER);
         for cutter in &mut self.cutters {
             cutter.restart(unit.pts, start, after_outage, &filler, now);
         }
@@ -795,8 +795,9 @@ impl Packager {
 
 /// Silence of both tracks that is a pause of the publisher and not a slow source.
 const PAUSE: Ticks = Ticks::from_millis(1000);
-/// After this long without a piece, a player with parts has run dry: it has two parts in hand, or what it joined with.
-const RUN_DRY_AFTER: Duration = Duration::from_millis(500);
+/// An outage this long has a seam behind it. Players with parts have run dry long before; but only when hls.js has asked three times in
+/// vain, some 1.3 s after the last part, does it take a playlist that starts anew without waiting for that to reach its playhead.
+const SEAM_AFTER: Duration = Duration::from_millis(1500);
 /// Pictures from which their distance can be told.
 const PICTURES_TO_MEASURE: usize = 4;
 /// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.
