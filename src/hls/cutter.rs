@@ -273,7 +273,7 @@ impl Cutter {
         Some((bits, duration))
     }
 
-    /// The pending segment turns out to start at `pts`, as `start` says, and `after_outage` if players have run dry.
+    /// The pending segment turns out to start at `pts`, as `start` says, and `after_outage` if players start anew behind it.
     pub(super) fn restart(
         &mut self,
         pts: Ticks,

@@ -329,7 +329,7 @@ impl Session {
         segment
     }
 
-    /// Corrects what was assumed of the segment that comes next: a new run starts it, `after_outage` if players have run dry meanwhile.
+    /// Corrects what was assumed of the segment that comes next: a new run starts it, `after_outage` if a seam belongs in front of it.
     /// Returns that segment, which is another one if the run does not continue the last.
     pub(super) fn restart(
         &self,

@@ -1,6 +1,6 @@
 //! What low-latency viewers see of a ring: parts, blocking reloads, and the playlists that list parts.
 //!
-//! The ring itself, and when it rolls forward, is the parent's. Here nothing changes but what has been rendered.
+//! The ring itself, and when it rolls forward, is the parent's. Here nothing changes but what has been rendered, and where seams are.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -270,8 +270,7 @@ impl Window {
             0
         };
         let mut media_sequence = self.sequence_at(first) + ahead;
-        if ahead > 0
-            && self.seams.is_in_front_of(self.sequence_at(first))
+        if self.seams.is_in_front_of(self.sequence_at(first))
             && let Some((behind, _)) = segments.first_mut()
         {
             media_sequence -= 1;
