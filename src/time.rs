@@ -25,6 +25,10 @@ use std::time::Duration;
 
 use crate::media::Track;
 
+mod rhythm;
+
+pub use self::rhythm::Rhythm;
+
 /// A time, or a difference of times, in ticks of the 90 kHz MPEG clock; unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticks(i64);

@@ -4,9 +4,11 @@
 //! muxer's whole life, over segments and over runs. When to write the tables, and when to repeat the parameter sets, is the
 //! caller's decision ([`crate::hls`]): the muxer knows neither segments nor parts.
 
+mod decoding;
 mod pes;
 mod psi;
 
+use self::decoding::DecodingTimes;
 use self::pes::{Header, Packetizer};
 use self::psi::Psi;
 use crate::codec::{aac, h264, h264::nal};
@@ -35,6 +37,7 @@ pub struct Muxer {
     video_continuity: Continuity,
     audio_continuity: Continuity,
     last_pcr: Option<Ticks>,
+    decoding: DecodingTimes,
 }
 
 impl Muxer {
@@ -46,6 +49,7 @@ impl Muxer {
             video_continuity: Continuity::default(),
             audio_continuity: Continuity::default(),
             last_pcr: None,
+            decoding: DecodingTimes::default(),
         }
     }
 
@@ -112,12 +116,13 @@ impl Muxer {
         if self.tracks.video.is_none() {
             return Err(Error::UnknownTrack(Track::Video));
         }
-        self.bridge_pcr(unit.dts, PID_VIDEO, self.video_continuity, out)?;
+        let dts = self.decoding.next(unit.dts);
+        self.bridge_pcr(dts, PID_VIDEO, self.video_continuity, out)?;
         // Where pictures have fallen so far behind the sound that the clock went on without them, they do not set it back.
         // But each segment starts with a key frame, and has to have a PCR.
         let clock = match self.last_pcr {
-            Some(last) if unit.dts <= last => unit.key.then(|| last + Ticks::new(1)),
-            _ => Some(unit.dts),
+            Some(last) if dts <= last => unit.key.then(|| last + Ticks::new(1)),
+            _ => Some(dts),
         };
         self.last_pcr = clock.or(self.last_pcr);
         let Some(VideoConfig::H264(config)) = &self.tracks.video else {
@@ -127,7 +132,7 @@ impl Muxer {
             pid: PID_VIDEO,
             stream_id: 0xe0,
             pts: unit.pts,
-            dts: unit.dts,
+            dts,
             random_access: unit.key,
             pcr: clock.map(pcr_of),
         };

@@ -39,6 +39,10 @@ pub(super) struct Record {
     last_step: Ticks,
     /// When a player shows the access unit with decoding time 0.
     schedule: Option<(Instant, Ticks)>,
+    /// Decoding and presentation time of the access unit before, as they came.
+    last_times: Option<(Ticks, Ticks)>,
+    /// Whether pictures come in another order than they are shown.
+    reorders: bool,
     resource: Resource,
     /// Where media time 0 lies on the server's wall clock, in microseconds since 1970; and by which segment.
     date_origin: Option<(u64, i64)>,
@@ -96,6 +100,8 @@ impl Record {
             interval: None,
             last_step: Ticks::ZERO,
             schedule: None,
+            last_times: None,
+            reorders: false,
             resource: Resource::default(),
             date_origin: None,
             first_times: VecDeque::new(),
@@ -173,6 +179,7 @@ impl Record {
         self.demuxer.discontinuity();
         self.first_times.clear();
         (self.date_origin, self.last, self.schedule) = (None, None, None);
+        self.last_times = None;
     }
 
     /// The viewer's sums.
@@ -191,6 +198,9 @@ impl Record {
         self.resource.has_media |= all > 0;
         units.retain(|unit| unit.track == track);
         lock(&self.totals).other_units += all - units.len() as u64;
+        units
+            .iter_mut()
+            .for_each(|unit| self.order_by_presentation(unit));
         let last = units.last().map(|unit| unit.dts);
         for unit in units.drain(..) {
             let waiting = match last {
@@ -200,6 +210,20 @@ impl Record {
             self.take(unit, waiting, list);
         }
         self.units = units;
+    }
+
+    /// Decoding times may be bent, for players' sake, where pictures are missing: without pictures out of order, presentation times say what
+    /// happened.
+    fn order_by_presentation(&mut self, unit: &mut Unit) {
+        let last = self.last_times.replace((unit.dts, unit.pts));
+        let reordered = last.is_some_and(|(dts, pts)| unit.dts > dts && unit.pts < pts);
+        if reordered && !self.reorders {
+            self.reorders = true;
+            (self.last, self.schedule) = (None, None);
+        }
+        if !self.reorders {
+            unit.dts = unit.pts;
+        }
     }
 
     fn take(&mut self, unit: Unit, waiting: i64, list: &Media) {

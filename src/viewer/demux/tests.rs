@@ -81,7 +81,7 @@ pub(in crate::viewer) fn at(millis: u64) -> Arrival {
 fn our_own_segments() {
     let mut muxer = muxer();
     let mut demuxer = Demuxer::new(false);
-    for start in [(1 << 33) - 4000, (1 << 33) + 90_000] {
+    for start in [(1 << 33) - 4000, (1 << 33) + 5000] {
         let bytes = segment(&mut muxer, start);
         let mut units = Vec::new();
         demuxer.push(&bytes, at(1), &mut units);
