@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::media::{AccessUnit, Track};
-use crate::time::Ticks;
+use crate::time::{Rhythm, Ticks};
 
 /// Which wall-clock time a time of the media belongs to.
 ///
@@ -61,8 +61,11 @@ impl DateClock {
 #[derive(Debug)]
 pub(super) struct PictureClock {
     pub(super) last_dts: Option<Ticks>,
-    /// Distance of the last two access units.
+    /// Usual distance of access units.
     pub(super) interval: Ticks,
+    rhythm: Rhythm,
+    /// Time for which pictures are missing in the group that is being received: what their distances are longer than usual.
+    pub(super) missing: Ticks,
     /// Presentation end of what has been seen.
     pub(super) end: Ticks,
     /// `end` as it was before the last access unit.
@@ -74,15 +77,22 @@ pub(super) struct PictureClock {
 }
 
 impl PictureClock {
-    /// Notes an access unit. True if media is missing in front of it.
-    pub(super) fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) -> bool {
+    /// Notes an access unit.
+    pub(super) fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) {
         let step = self.last_dts.map(|last| unit.dts - last);
         let gap = step
             .is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
+        if unit.key {
+            self.missing = Ticks::ZERO;
+        }
         if unit.track == Track::Audio {
             self.interval = audio_frame;
         } else if let Some(step) = step.filter(|_| !gap) {
-            self.interval = step;
+            if !unit.key && step > self.interval + self.interval {
+                self.missing += step - self.interval;
+            }
+            self.rhythm.note(step);
+            self.interval = self.rhythm.usual().unwrap_or(step);
         }
         self.last_dts = Some(unit.dts);
         self.end_before_gap = self.end;
@@ -100,7 +110,6 @@ impl PictureClock {
             self.group.0 = 0;
         }
         self.group.0 += 1;
-        gap
     }
 
     /// A new run starts at `pts`; the time before it tells nothing about the encoder.
@@ -129,6 +138,8 @@ impl Default for PictureClock {
         Self {
             last_dts: None,
             interval: Ticks::from_millis(33),
+            rhythm: Rhythm::default(),
+            missing: Ticks::ZERO,
             end: Ticks::ZERO,
             end_before_gap: Ticks::ZERO,
             group: (0, Ticks::ZERO),

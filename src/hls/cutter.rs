@@ -6,6 +6,7 @@
 //! A cutter starts without a session: the first group of pictures is gathered in a growing segment until the second key frame tells
 //! what TARGETDURATION has to be. The wait is bounded by [`super::packager::LONGEST_TARGET`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,8 @@ pub(super) struct Cutter {
     last_key: Ticks,
     /// Index of the piece the last key frame is in.
     key_piece: usize,
-    gop: Option<Ticks>,
+    /// Lengths of the latest groups of pictures.
+    gops: VecDeque<Ticks>,
     /// The base parts of the growing segment.
     parts: Vec<BasePart>,
     /// Whether these are of one picture each, because it is not known yet how long parts are.
@@ -69,7 +71,7 @@ impl Cutter {
             limit: LONGEST_TARGET,
             last_key: pts,
             key_piece: 0,
-            gop: None,
+            gops: VecDeque::with_capacity(GOPS),
             parts: Vec::new(),
             single_pictures: true,
             finished_bits: 0,
@@ -163,7 +165,10 @@ impl Cutter {
         if gop <= Ticks::ZERO {
             return None;
         }
-        self.gop = Some(gop);
+        if self.gops.len() == GOPS {
+            self.gops.pop_front();
+        }
+        self.gops.push_back(gop);
         Some(gop.as_duration())
     }
 
@@ -209,12 +214,17 @@ impl Cutter {
         session
     }
 
+    /// Whether a cut in front of `pts`, inside a group of pictures, is due to key frames that have become rare, and not to pictures that are
+    /// missing for `missing`.
+    pub(super) fn is_overdue(&self, pts: Ticks, missing: Ticks) -> bool {
+        missing == Ticks::ZERO || pts - self.last_key - missing > self.limit
+    }
+
     /// Whether the segment ends in front of `unit`. `interval` is the usual distance of access units.
     pub(super) fn decide(
         &self,
         unit: &AccessUnit,
         changed: bool,
-        gap: bool,
         interval: Ticks,
         settings: &Settings,
     ) -> Cut {
@@ -222,7 +232,8 @@ impl Cutter {
         if self.segment.piece_count() == 0 {
             return Cut::No;
         }
-        if gap && elapsed > self.limit {
+        // What came in time has been within the limit: the rest is missing.
+        if elapsed > self.limit {
             return Cut::Gap;
         }
         if unit.key {
@@ -231,9 +242,9 @@ impl Cutter {
                 Track::Video => tolerance(target),
                 Track::Audio => Ticks::new(interval.get() / 2),
             };
-            let too_late = self
-                .gop
-                .is_some_and(|gop| self.is_open() && elapsed + gop > self.limit);
+            // The longest, since a group that a change of scene or a hole has cut short says nothing about the next.
+            let longest = self.gops.iter().max();
+            let too_late = longest.is_some_and(|&gop| self.is_open() && elapsed + gop > self.limit);
             if changed || too_late || elapsed >= target - tolerance {
                 return Cut::Key;
             }
@@ -333,6 +344,8 @@ fn tolerance(target: Ticks) -> Ticks {
 
 /// Announced segments cost little, but a list of dozens helps nobody.
 const MOST_ANNOUNCED: usize = 12;
+/// Groups of pictures whose lengths are remembered.
+const GOPS: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -373,7 +373,7 @@ impl Packager {
     /// Sends an access unit of the track that decides about cuts: video, or audio where there is no video.
     fn push_picture(&mut self, unit: AccessUnit, now: Now) {
         let changed = unit.key && self.tracks_change();
-        let gap = self.pictures.note(&unit, self.audio_frame());
+        self.pictures.note(&unit, self.audio_frame());
         let jumped = std::mem::take(&mut self.clock_jumped);
         self.clock
             .note(unit.pts, now.wall, jumped || self.cutters.is_empty());
@@ -394,7 +394,7 @@ impl Packager {
         let cuts: Vec<Cut> = self
             .cutters
             .iter()
-            .map(|cutter| cutter.decide(&unit, changed, gap, interval, &self.settings))
+            .map(|cutter| cutter.decide(&unit, changed, interval, &self.settings))
             .collect();
         if cuts.iter().any(|&cut| cut != Cut::No) {
             if changed {
@@ -403,7 +403,7 @@ impl Packager {
             }
             self.close_part(Some(unit.dts));
             // Before the cut, while the segment that is ended still holds the whole group.
-            self.watch_promise(&cuts, now);
+            self.watch_promise(&unit, &cuts, now);
             self.cut(&unit, &cuts, changed, now);
         } else if self.part_would_be_too_long(unit.dts) {
             self.close_part(Some(unit.dts));
@@ -591,13 +591,14 @@ impl Packager {
 
     /// In front of a cut inside a group of pictures: the encoder's key frames are further apart than the session's TARGETDURATION allows.
     /// Whoever plays this session goes on with cuts inside the group; for those who come, a new session learns the new interval.
-    fn watch_promise(&mut self, cuts: &[Cut], now: Now) {
+    fn watch_promise(&mut self, unit: &AccessUnit, cuts: &[Cut], now: Now) {
         let Some(newest) = self.cutters.last() else {
             return;
         };
         if cuts.get(self.cutters.len() - 1) != Some(&Cut::Forced)
             || !newest.is_open()
             || newest.is_widest()
+            || !newest.is_overdue(unit.pts, self.pictures.missing)
         {
             return;
         }

@@ -501,6 +501,33 @@ fn pictures_that_are_missing_end_a_segment_and_do_not_stretch_it() {
     assert!(!playlist.contains("#EXT-X-DISCONTINUITY\n"), "{playlist}");
 }
 
+#[test]
+fn key_frames_out_of_turn_and_holes_break_no_promise() {
+    // Changes of scene, an encoder that had no time in the middle of a group, and one that had none when the next key frame was due.
+    for (before, hole, after) in [
+        (9, 0, 21),
+        (18, 0, 30),
+        (15, 400, 30),
+        (28, 400, 15),
+        (25, 900, 30),
+    ] {
+        let mut feed = Feed::new(|_| ());
+        feed.pictures(91, 30);
+        feed.pictures(before, 1000);
+        feed.time += hole * 1000;
+        feed.audio_sent = feed.time / 21_333;
+        feed.pictures(after, 1000);
+        feed.pictures(90, 30);
+        let name = format!("{before} pictures, {hole} ms, {after} pictures");
+        assert_eq!(feed.sessions().len(), 1, "{name}");
+        let playlist = feed.early();
+        assert!(
+            extinf(&playlist).iter().all(|&seconds| seconds < 1.5),
+            "{name}: {playlist}"
+        );
+    }
+}
+
 impl Feed {
     /// The publisher goes and comes back after an outage, as a new run that continues the timeline.
     fn reconnect(&mut self, outage: Duration, width: u32) {
