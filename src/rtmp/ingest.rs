@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
+use super::dozing::{Pace, Source};
 use super::listener::{Settings, Shared};
 use super::session::{
     self, ConnectRequest, Event, PublishRequest, Refusal, Session, SessionConfig,
@@ -26,7 +27,6 @@ use crate::hls::Now;
 use crate::hls::packager::Stats;
 use crate::hooks::{self, Verdict};
 use crate::metrics::{Metrics, Reason};
-use crate::net::Wire;
 use crate::stream::connections::Connection;
 use crate::stream::history::RunEnd;
 use crate::stream::name::StreamName;
@@ -82,7 +82,7 @@ impl End {
 
 /// A publisher's connection.
 pub(super) struct Ingest {
-    stream: Box<dyn Wire>,
+    stream: Box<dyn Source>,
     peer: IpAddr,
     shared: Arc<Shared>,
     listed: Arc<Connection>,
@@ -117,7 +117,11 @@ struct Run {
 }
 
 impl Ingest {
-    pub(super) fn new(stream: Box<dyn Wire>, shared: Arc<Shared>, listed: Arc<Connection>) -> Self {
+    pub(super) fn new(
+        stream: Box<dyn Source>,
+        shared: Arc<Shared>,
+        listed: Arc<Connection>,
+    ) -> Self {
         let session = Session::new(SessionConfig {
             ask_connect: shared.access.asks_at_connect(),
             ..SessionConfig::default()
@@ -177,7 +181,19 @@ impl Ingest {
     }
 
     async fn serve(&mut self) -> End {
+        let mut pace = Pace::new(Instant::now());
         loop {
+            if let Some(run) = &self.run
+                && run.is_unwatched(Instant::now())
+                && let Some(pause) = pace.pause()
+            {
+                self.stream.doze();
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = run.publication.stream().watched() => {}
+                    end = replaced(&self.run) => return end,
+                }
+            }
             let (patience, late) = match &self.run {
                 Some(_) => {
                     let patience = self.settings.publish_timeout;
@@ -199,6 +215,7 @@ impl Ingest {
                 Ok(Err(error)) => return End::Broken(error),
                 Ok(Ok(0)) => return End::Closed,
                 Ok(Ok(count)) => {
+                    pace.note(count, Instant::now());
                     self.shared.metrics.rtmp_bytes.inc_by(count as u64);
                     self.listed.count(count);
                 }
@@ -538,6 +555,11 @@ async fn replaced(run: &Option<Run>) -> End {
 }
 
 impl Run {
+    /// Whether it can be watched, and nobody does.
+    fn is_unwatched(&self, now: Instant) -> bool {
+        self.live && !self.publication.stream().is_watched(now)
+    }
+
     /// Hands what the demuxer has found to the stream.
     fn deliver(&mut self, shared: &Shared, now: Now) {
         if self.pending.is_empty() {

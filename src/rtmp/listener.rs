@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, error, info_span, warn};
 
+use super::dozing::{DozingStream, Source};
 use super::ingest::Ingest;
 use crate::auth::Access;
 use crate::hooks::Hooks;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::net::{self, Preamble, PreambleError, Wire};
+use crate::net::{self, Preamble, PreambleError};
 use crate::stream::connections::Role;
 use crate::stream::registry::Registry;
 
@@ -116,7 +117,7 @@ async fn begin(
     peer: SocketAddr,
     preamble: Preamble,
     #[cfg_attr(not(feature = "tls"), expect(unused))] metrics: &Metrics,
-) -> Result<(Box<dyn Wire>, SocketAddr), PreambleError> {
+) -> Result<(Box<dyn Source>, SocketAddr), PreambleError> {
     let peer = preamble.proxy.client(&mut stream, peer).await?;
     #[cfg(feature = "tls")]
     if let Some(acceptor) = preamble.tls {
@@ -125,5 +126,5 @@ async fn begin(
         metrics.tls_handshakes.inc();
         return Ok((Box::new(stream), peer));
     }
-    Ok((Box::new(stream), peer))
+    Ok((Box::new(DozingStream::new(stream)), peer))
 }

@@ -15,6 +15,7 @@
 pub mod amf;
 pub mod chunk;
 pub mod client;
+mod dozing;
 pub mod handshake;
 mod ingest;
 pub mod limits;

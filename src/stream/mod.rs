@@ -3,6 +3,7 @@
 //! A publisher gets a [`Publication`] and feeds it; viewers find the stream by name and read its [`Output`]. No map guard and no lock
 //! leaves this module. No sockets and no runtime here either.
 
+mod audience;
 pub mod connections;
 pub mod health;
 pub mod history;
@@ -13,7 +14,7 @@ pub mod subscribers;
 pub mod warnings;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +24,7 @@ use crate::hls::output::Output;
 use crate::hls::packager::{Packager, Settings, Stats};
 use crate::media::{AccessUnit, Track, Tracks};
 use crate::time::{Repairs, Ticks, Timeline};
+use audience::Audience;
 use health::Health;
 use history::{History, RunEnd};
 use name::StreamName;
@@ -38,7 +40,7 @@ pub struct Stream {
     feed: Mutex<Feed>,
     /// Those publishers to wake that may have been replaced.
     takeovers: Subscribers,
-    viewers: AtomicUsize,
+    audience: Audience,
     delivery: Delivery,
 }
 
@@ -118,7 +120,7 @@ impl Stream {
                 last_repair: None,
             }),
             takeovers: Subscribers::default(),
-            viewers: AtomicUsize::new(0),
+            audience: Audience::new(now.instant),
             delivery: Delivery::default(),
         }
     }
@@ -140,7 +142,17 @@ impl Stream {
 
     /// Connections that are playing it.
     pub fn viewers(&self) -> usize {
-        self.viewers.load(Ordering::Relaxed)
+        self.audience.viewers()
+    }
+
+    /// Whether somebody plays it, or did a moment ago. If not, nobody notices what is a little late.
+    pub fn is_watched(&self, now: Instant) -> bool {
+        self.audience.is_present(now)
+    }
+
+    /// Resolves when somebody plays it.
+    pub async fn watched(&self) {
+        self.audience.arrives().await
     }
 
     /// Notes how long a piece took from the ring to a waiting viewer's socket.
@@ -175,7 +187,7 @@ impl Stream {
 
     /// Counts a viewer until the guard is dropped.
     pub fn join(self: &Arc<Self>) -> Viewer {
-        self.viewers.fetch_add(1, Ordering::Relaxed);
+        self.audience.join();
         Viewer(Arc::clone(self))
     }
 
@@ -300,7 +312,7 @@ impl Viewer {
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.0.audience.leave(Instant::now());
     }
 }
 

@@ -9,7 +9,7 @@
 pub mod accept;
 pub mod certificate;
 pub mod connect;
-mod stream;
+pub(crate) mod stream;
 mod validity;
 
 use std::sync::Arc;
