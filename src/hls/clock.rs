@@ -73,6 +73,8 @@ pub(super) struct PictureClock {
     /// Access units and their time since the last key frame, and in the group before it.
     group: (u32, Ticks),
     last_group: Option<(u32, Ticks)>,
+    /// How many groups in a row have been like the last one.
+    alike: u32,
     group_start: Ticks,
 }
 
@@ -104,7 +106,12 @@ impl PictureClock {
         .max(unit.pts + self.interval);
         if unit.key {
             if self.group.0 > 0 {
-                self.last_group = Some((self.group.0, unit.pts - self.group_start));
+                let group = (self.group.0, unit.pts - self.group_start);
+                let alike = self
+                    .last_group
+                    .is_some_and(|last| last.0 == group.0 && are_equal(last.1, group.1));
+                self.alike = if alike { self.alike + 1 } else { 0 };
+                self.last_group = Some(group);
             }
             self.group_start = unit.pts;
             self.group.0 = 0;
@@ -116,6 +123,15 @@ impl PictureClock {
     pub(super) fn resume(&mut self, pts: Ticks) {
         self.group = (0, Ticks::ZERO);
         self.group_start = pts;
+        self.alike = 0;
+    }
+
+    /// Presentation time of the next picture, if that can only be a key frame: the encoder has made groups of so many pictures and this
+    /// length all along.
+    pub(super) fn foretold_key(&self) -> Option<Ticks> {
+        let (pictures, length) = self.last_group.filter(|_| self.alike >= ALIKE)?;
+        let expected = self.group_start + length;
+        (self.group.0 == pictures && are_equal(expected, self.end)).then_some(expected)
     }
 
     /// Pictures a second, as measured over the last group of pictures, put right to the standard rate it must be.
@@ -133,6 +149,11 @@ impl PictureClock {
     }
 }
 
+/// Whether times are the same but for the publisher's rounding.
+fn are_equal(a: Ticks, b: Ticks) -> bool {
+    (a - b).get().abs() <= ROUNDING.get()
+}
+
 impl Default for PictureClock {
     fn default() -> Self {
         Self {
@@ -144,6 +165,7 @@ impl Default for PictureClock {
             end_before_gap: Ticks::ZERO,
             group: (0, Ticks::ZERO),
             last_group: None,
+            alike: 0,
             group_start: Ticks::ZERO,
         }
     }
@@ -163,6 +185,10 @@ const STANDARD_RATES: [f64; 12] = [
     60.0,
     120.0,
 ];
+/// Groups of pictures that have to be alike until the end of the next is foretold.
+const ALIKE: u32 = 4;
+/// Publishers' times are whole milliseconds, and distances of pictures are averages of those.
+const ROUNDING: Ticks = Ticks::from_millis(3);
 /// A hole in the media that is longer than this is not just a slow source.
 const GAP: Ticks = Ticks::from_millis(1000);
 /// Microseconds off beyond which the wall clock or the publisher has really jumped.

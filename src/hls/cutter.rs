@@ -35,6 +35,24 @@ pub(super) enum Cut {
     Gap,
 }
 
+/// What a cut is decided in front of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arriving {
+    pub(super) track: Track,
+    pub(super) pts: Ticks,
+    pub(super) key: bool,
+}
+
+impl From<&AccessUnit> for Arriving {
+    fn from(unit: &AccessUnit) -> Self {
+        Self {
+            track: unit.track,
+            pts: unit.pts,
+            key: unit.key,
+        }
+    }
+}
+
 /// The growing segment of one session, and when to end it.
 #[derive(Debug)]
 pub(super) struct Cutter {
@@ -223,7 +241,7 @@ impl Cutter {
     /// Whether the segment ends in front of `unit`. `interval` is the usual distance of access units.
     pub(super) fn decide(
         &self,
-        unit: &AccessUnit,
+        unit: Arriving,
         changed: bool,
         interval: Ticks,
         settings: &Settings,
@@ -301,6 +319,19 @@ impl Cutter {
             .session
             .as_ref()
             .and_then(|session| session.restart(start, after_outage, filler, now.instant))
+        {
+            self.segment = segment;
+        }
+    }
+
+    /// The pending segment starts otherwise than was foretold.
+    pub(super) fn correct(&mut self, start: Start, filler: &Bytes, now: Now) {
+        self.start = start;
+        self.independent &= start.independent;
+        if let Some(segment) = self
+            .session
+            .as_ref()
+            .and_then(|session| session.correct(start, filler, now.instant))
         {
             self.segment = segment;
         }

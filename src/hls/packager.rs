@@ -19,10 +19,8 @@ use super::Now;
 use super::clock::{DateClock, PictureClock};
 use super::cutter::{Cut, Cutter};
 use super::gathering::{Gathering, Seen};
-use super::names::{Early, Listed, low_latency_name, media_name, prefetch_name};
-use super::output::{MultivariantForms, Output};
+use super::output::Output;
 use super::parts::PartPlan;
-use super::playlist::{Multivariant, Rendered, Variant};
 use super::segment::Piece;
 use super::session::Start;
 use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
@@ -96,6 +94,8 @@ pub struct Packager {
     peak_bit_rate: u64,
     stats: Stats,
     gop_warned: bool,
+    /// Segments have ended with the last picture of a group, and the picture after it has not come.
+    foretold: bool,
 }
 
 /// A base part that is being filled.
@@ -134,6 +134,7 @@ impl Packager {
             peak_bit_rate: 0,
             stats: Stats::default(),
             gop_warned: false,
+            foretold: false,
         }
     }
 
@@ -223,6 +224,7 @@ impl Packager {
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
     pub fn end(&mut self, now: Now) {
         self.finish_run(now);
+        self.send_sound_alone(now);
         for cutter in &self.cutters {
             cutter.end(self.pictures.end, now);
         }
@@ -240,8 +242,10 @@ impl Packager {
         {
             self.go_live();
         }
-        self.flush_audio(now);
-        self.audio.clear();
+        if !self.foretold {
+            self.flush_audio(now);
+            self.audio.clear();
+        }
         self.close_part(None);
         if self.cutters.is_empty() {
             return;
@@ -314,7 +318,8 @@ impl Packager {
         if unit.track == Track::Audio || unit.key {
             self.seen.note(unit.track);
         }
-        if unit.track == Track::Audio && self.last_audio.is_some_and(|last| unit.pts <= last) {
+        let last_sound = self.audio.last().map(|last| last.pts).or(self.last_audio);
+        if unit.track == Track::Audio && last_sound.is_some_and(|last| unit.pts <= last) {
             // Within a run times rise; the last run's sound reached further than its pictures.
             self.stats.dropped += 1;
             return;
@@ -348,7 +353,11 @@ impl Packager {
     /// A new run's first access unit: its segment is the one that the last run's end left pending.
     fn resume(&mut self, unit: &AccessUnit, now: Now) {
         self.resuming = false;
+        self.foretold = false;
         let changed = self.tracks_change();
+        if changed {
+            self.drop_sound();
+        }
         let filler = if changed {
             self.adopt_tracks()
         } else {
@@ -384,6 +393,9 @@ impl Packager {
             }
             self.start_first(&unit, now);
         }
+        if std::mem::take(&mut self.foretold) {
+            self.check_foretold(&unit, changed, now);
+        }
         let is_key_frame = unit.key && unit.track == Track::Video;
         if is_key_frame {
             // Closed before the sessions learn of the key frame, so that the part belongs to the group that it ends.
@@ -394,7 +406,7 @@ impl Packager {
         let cuts: Vec<Cut> = self
             .cutters
             .iter()
-            .map(|cutter| cutter.decide(&unit, changed, interval, &self.settings))
+            .map(|cutter| cutter.decide((&unit).into(), changed, interval, &self.settings))
             .collect();
         if cuts.iter().any(|&cut| cut != Cut::No) {
             if changed {
@@ -426,6 +438,7 @@ impl Packager {
                 self.close_part(None);
             }
         }
+        self.foretell(unit.dts, now);
     }
 
     /// Starts a base part, with the tables, unless one is being filled. True if it did.
@@ -462,7 +475,10 @@ impl Packager {
         let picture = self
             .plan
             .map_or(self.pictures.interval, |plan| plan.picture);
-        let full = Ticks::new(picture.get() * i64::from(part.pictures));
+        let full = match part.pictures {
+            0 => self.audio_frame(),
+            pictures => Ticks::new(picture.get() * i64::from(pictures)),
+        };
         let duration = match (next, part.start) {
             (Some(next), Some(start)) => next - start,
             _ => full,
@@ -577,13 +593,8 @@ impl Packager {
             } else {
                 unit.pts
             };
-            if let Some((bits, duration)) = cutter.roll(end, unit.pts, start, &filler, now)
-                && duration >= Duration::from_millis(200)
-            {
-                self.peak_bit_rate = self
-                    .peak_bit_rate
-                    .max((bits as f64 / duration.as_secs_f64()).ceil() as u64);
-            }
+            let ended = cutter.roll(end, unit.pts, start, &filler, now);
+            self.peak_bit_rate = self.peak_bit_rate.max(ended.map_or(0, bit_rate));
         }
         self.retire_idle(now);
         self.render_multivariant();
@@ -733,56 +744,6 @@ impl Packager {
         }
     }
 
-    fn render_multivariant(&mut self) {
-        let Some(plan) = self.plan else { return };
-        let Some(cutter) = self.cutters.iter().rfind(|cutter| cutter.is_open()) else {
-            return;
-        };
-        let elapsed = (self.pictures.end - cutter.start_pts()).as_seconds_f64();
-        if self.peak_bit_rate == 0 && elapsed > 0.0 {
-            self.peak_bit_rate = (cutter.segment().size() as f64 * 8.0 / elapsed).ceil() as u64;
-        }
-        let tracks = self.muxer.tracks();
-        let codecs = tracks.video.iter().map(VideoConfig::codec_string);
-        let variant = Variant {
-            uri: String::new(),
-            bandwidth: self.peak_bit_rate.max(1),
-            average_bandwidth: cutter
-                .average_bit_rate()
-                .unwrap_or(self.peak_bit_rate)
-                .max(1),
-            codecs: codecs
-                .chain(tracks.audio.iter().map(AudioConfig::codec_string))
-                .collect(),
-            resolution: tracks.video.as_ref().map(VideoConfig::resolution),
-            frame_rate: tracks
-                .video
-                .as_ref()
-                .and_then(|_| self.pictures.frame_rate()),
-        };
-        let target = cutter.session().target_duration();
-        let render = |uri: String, independent: bool| {
-            let variants = vec![Variant {
-                uri,
-                ..variant.clone()
-            }];
-            Rendered::new(Multivariant { variants }.render(independent))
-        };
-        let low_latency = cutter.session().part_factors().into_iter().map(|factor| {
-            // The tag would promise a key frame in every part.
-            (
-                plan.target * factor as u32,
-                Listed::ALL.map(|listed| render(low_latency_name(listed, factor, target), false)),
-            )
-        });
-        self.output.set_multivariant(MultivariantForms {
-            early: Early::ALL
-                .map(|early| render(media_name(early, target), cutter.is_independent())),
-            prefetch: render(prefetch_name(target), cutter.is_independent()),
-            low_latency: low_latency.collect(),
-        });
-    }
-
     fn audio_frame(&self) -> Ticks {
         let (samples, rate) = self
             .muxer
@@ -792,6 +753,14 @@ impl Packager {
             .map_or((1024, 44_100), AudioConfig::frame);
         Ticks::new(i64::from(samples) * Ticks::PER_SECOND / i64::from(rate.max(1)))
     }
+}
+
+/// Bits a second of a segment of so many bits; nothing for one too short to tell.
+fn bit_rate((bits, duration): (u64, Duration)) -> u64 {
+    if duration < Duration::from_millis(200) {
+        return 0;
+    }
+    (bits as f64 / duration.as_secs_f64()).ceil() as u64
 }
 
 /// Silence of both tracks that is a pause of the publisher and not a slow source.
@@ -812,6 +781,9 @@ const RETIRE_AFTER: Duration = Duration::from_secs(30);
 const LONG_GOP: Duration = Duration::from_millis(1500);
 /// The TARGETDURATION of a stream whose key frames are further apart than anybody should set them, or never come.
 pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
+
+mod foretelling;
+mod variants;
 
 #[cfg(test)]
 mod tests;

@@ -338,13 +338,35 @@ impl Session {
         filler: &Bytes,
         now: Instant,
     ) -> Option<Arc<Segment>> {
+        self.correct_with(start, filler, now, |window| {
+            if after_outage {
+                window.place_seam();
+            }
+            window.run_start = window.growing_sequence().unwrap_or(window.run_start);
+        })
+    }
+
+    /// Corrects what was assumed of the segment that comes next, in the same run. Returns that segment, as [`Self::restart`] does.
+    pub(super) fn correct(
+        &self,
+        start: Start,
+        filler: &Bytes,
+        now: Instant,
+    ) -> Option<Arc<Segment>> {
+        self.correct_with(start, filler, now, |_| {})
+    }
+
+    fn correct_with(
+        &self,
+        start: Start,
+        filler: &Bytes,
+        now: Instant,
+        then: impl FnOnce(&mut Window),
+    ) -> Option<Arc<Segment>> {
         let mut window = self.write();
         let expected = window.entries.get(window.growing)?.duration;
         let over = window.begin(start, expected, filler, now);
-        if after_outage {
-            window.place_seam();
-        }
-        window.run_start = window.growing_sequence().unwrap_or(window.run_start);
+        then(&mut window);
         window.announce(self.settings.announce + 1);
         window.list(&self.settings);
         let segment = window

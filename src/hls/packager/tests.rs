@@ -2,11 +2,13 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::codec::{aac, h264};
-use crate::hls::names::Early;
+use crate::hls::names::{Early, Listed};
+use crate::hls::playlist::Rendered;
 use crate::hls::segment::State;
 use crate::hls::session::{Directive, PartState, Session};
 use crate::media::Payload;
 
+mod foretelling;
 mod limits;
 
 /// Feeds a packager from a publisher with a perfect clock.
@@ -58,7 +60,12 @@ impl Feed {
 
     /// Pictures at 30 a second, the first of every `group` a key frame, with their audio.
     fn pictures(&mut self, count: u32, group: u32) {
-        for n in 0..count {
+        self.pictures_from(0, count, group);
+    }
+
+    /// The same, from within a group.
+    fn pictures_from(&mut self, first: u32, count: u32, group: u32) {
+        for n in first..first + count {
             let dts = Ticks::new(90_000 + self.time as i64 * 9 / 100) + self.offset;
             let payload =
                 Payload::H264(h264::NalUnits::annex_b(vec![0, 0, 1, 0x65, 1, 2, 3].into()));
