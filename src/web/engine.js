@@ -24,6 +24,8 @@
 
   /** What both ways of hls.js have in common. */
   const COMMON = {
+    // A worker would load and compile all of hls.js once more before the first picture, and every piece would go there and back after it.
+    enableWorker: false,
     // Jumps and rates are the pilot's; hls.js would need a second of buffer before it caught up.
     maxLiveSyncPlaybackRate: 1,
     liveSyncOnStallIncrease: 0,
