@@ -26,6 +26,8 @@
   const COMMON = {
     // A worker would load and compile all of hls.js once more before the first picture, and every piece would go there and back after it.
     enableWorker: false,
+    // Asked only when the element is ready for media, hls.js would look for its first segment up to 100 ms later.
+    startFragPrefetch: true,
     // Jumps and rates are the pilot's; hls.js would need a second of buffer before it caught up.
     maxLiveSyncPlaybackRate: 1,
     liveSyncOnStallIncrease: 0,
