@@ -24,6 +24,10 @@
 
   /** What both ways of hls.js have in common. */
   const COMMON = {
+    // A worker would load and compile all of hls.js once more before the first picture, and every piece would go there and back after it.
+    enableWorker: false,
+    // Asked only when the element is ready for media, hls.js would look for its first segment up to 100 ms later.
+    startFragPrefetch: true,
     // Jumps and rates are the pilot's; hls.js would need a second of buffer before it caught up.
     maxLiveSyncPlaybackRate: 1,
     liveSyncOnStallIncrease: 0,
@@ -56,6 +60,7 @@
       this.run = 0;
       this.stalls = 0;
       this.serverOffset = 0;
+      video.addEventListener("loadedmetadata", () => this.begin());
       video.addEventListener("ended", () => this.restart("the stream has ended"));
       video.addEventListener("error", () => this.native && this.restart("the browser's player failed"));
     }
@@ -171,7 +176,7 @@
           this.restart(missing ? "the stream is not live" : `playing failed: ${data.details}`);
         }
       });
-      if (streaming) hls.on(Hls.Events.BUFFER_APPENDED, () => this.begin());
+      hls.on(Hls.Events.BUFFER_APPENDED, () => this.begin());
       hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
         if (run !== this.run || details.live) return;
         this.over = true;
@@ -182,10 +187,13 @@
       hls.attachMedia(video);
     }
 
-    /** Shows the first picture there is. hls.js would wait for the end of the segment it is in, which may be a second away. */
+    /**
+     * Shows the first picture there is. hls.js would wait for the end of the segment it is in, which may be a second away, or for all parts up
+     * to the one that it starts with; to that one it moves when it is there.
+     */
     begin() {
       const { video } = this;
-      if (this.begun || video.readyState < 1 || !video.buffered.length) return;
+      if (!this.hls || this.begun || video.readyState < 1 || !video.buffered.length) return;
       this.begun = true;
       const start = video.buffered.start(0);
       if (video.currentTime < start) video.currentTime = start;

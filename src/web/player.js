@@ -23,6 +23,7 @@
   let first = null;
   let stallsSeen = 0;
   let graphed = 0;
+  let furnished = false;
 
   // ---- what is shown of every picture
 
@@ -33,6 +34,7 @@
     if (first === null) {
       first = shown - opened.at;
       $("first").textContent = duration(first);
+      furnish();
     }
     const program = engine.programTime(frame.mediaTime);
     now.program = program === null ? null : engine.serverTime(shown) - program;
@@ -146,7 +148,7 @@
     now.cells = now.program = null;
     query.set("mode", mode);
     document.querySelector(`input[value="${mode}"]`).checked = true;
-    showLinks();
+    if (furnished) showLinks();
     engine.start(mode);
   }
 
@@ -211,10 +213,19 @@
   choose(mode);
   const timeUrl = new URL("api/time", root).href;
   // Not at once: the first picture has all that the browser can do until then.
+  setTimeout(furnish, 1000);
   setTimeout(() => engine.syncClock(timeUrl), 1000);
   setInterval(() => engine.syncClock(timeUrl), 60_000);
-  setInterval(refresh, 200);
-  tickClock();
+
+  /** Adds what can wait for the first picture: to lay it out, and to paint the clock anew all the time, takes longer than to decode that. */
+  function furnish() {
+    if (furnished) return;
+    furnished = true;
+    video.controls = true;
+    showLinks();
+    setInterval(refresh, 200);
+    tickClock();
+  }
 
   /** Older browsers do not tell when a picture is shown; the playhead is nearly as good. */
   function onPictureWithoutCallback() {
