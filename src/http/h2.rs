@@ -55,7 +55,8 @@ pub(super) async fn serve<T>(
         let (service, connection) = (Arc::clone(&service), Arc::clone(&connection));
         let busy = asking.answer();
         async move {
-            let mut response = service.answer(&connection, &request).await;
+            // On the heap, since there is room for this in every stream to its last byte.
+            let mut response = Box::pin(service.answer(&connection, &request)).await;
             response.body_mut().keep(busy);
             Ok::<_, Infallible>(response.map(Watched::new))
         }

@@ -105,8 +105,10 @@ async fn admit(
     place: Arc<Place>,
     shutdown: CancellationToken,
 ) {
+    // On the heap as well: it is over soon, and larger than all that follows.
+    let beginning = Box::pin(begin(stream, peer, preamble, &service));
     let begun = tokio::select! {
-        begun = begin(stream, peer, preamble, &service) => begun,
+        begun = beginning => begun,
         () = shutdown.cancelled() => return,
         () = place.given_up() => {
             service.metrics.limit("idle_connection");
@@ -174,7 +176,8 @@ async fn serve_connection<T: AsyncRead + AsyncWrite + Unpin>(
     let answer = service_fn(|request| {
         let busy = place.answer();
         async move {
-            let mut response = service.answer(connection, &request).await;
+            // On the heap, since hyper keeps room for this from the connection's first moment to its last.
+            let mut response = Box::pin(service.answer(connection, &request)).await;
             response.body_mut().keep(busy);
             Ok::<_, Infallible>(response)
         }

@@ -321,7 +321,8 @@ impl Service {
             token: shown.in_path.or(shown.in_header),
             agent: asked.header(header::USER_AGENT.as_str()),
         };
-        match self.hooks.play(player).await {
+        // On the heap: it is large, and most servers ask nobody.
+        match Box::pin(self.hooks.play(player)).await {
             Verdict::Allow { .. } if shown.in_path.is_some() => Ok(seen),
             Verdict::Allow { .. } => Ok(Seen::ByOther),
             Verdict::Deny(_) => Err(Denied::Hook),
