@@ -138,11 +138,13 @@ impl Pace {
         }
     }
 
-    /// How long the input may lie unread; `None` if that is not worth it.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    /// How long the input may lie unread; `None` if that is not worth it. Up to a third less by chance: streams that once had to wait for each
+    /// other would otherwise come in one heap ever after, which those who are watched would feel.
+    pub(super) fn pause(&self, chance: u32) -> Option<Duration> {
         let seconds = UNREAD as f64 / self.rate?.max(1) as f64;
         let pause = LONGEST_PAUSE.min(Duration::from_secs_f64(seconds.min(1.0)));
-        (pause >= SHORTEST_PAUSE).then_some(pause)
+        let less = pause / 3 * (chance % 256) / 256;
+        (pause >= SHORTEST_PAUSE).then(|| pause - less)
     }
 }
 
@@ -220,12 +222,15 @@ mod tests {
             (20_000_000, None),
         ] {
             let mut pace = Pace::new(start);
-            assert_eq!(pace.pause(), None, "nothing is known yet");
+            assert_eq!(pace.pause(0), None, "nothing is known yet");
             for tenth in 1..=11 {
                 pace.note(bit_rate / 80, start + Duration::from_millis(tenth * 100));
             }
-            let got = pace.pause().map(|pause| pause.as_millis());
+            let got = pace.pause(0).map(|pause| pause.as_millis());
             assert_eq!(got, pause, "{bit_rate} bits a second");
+            let least = pace.pause(255).map(|pause| pause.as_millis());
+            let two_thirds = pause.map(|pause| pause * 2 / 3);
+            assert!(least >= two_thirds && least <= pause, "{least:?}");
         }
     }
 }

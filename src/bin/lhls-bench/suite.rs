@@ -427,8 +427,11 @@ fn lhls(options: &Options, arguments: &[&str]) -> anyhow::Result<(Process, Targe
         .args(["--log", "warn", "serve", "--threads", "1"])
         .args(["--rtmp-listen", &rtmp.to_string()])
         .args(["--http-listen", &http.to_string()])
-        .args(["--publish-timeout", "10m", "--max-connections", "20000"])
+        .args(["--publish-timeout", "10m"])
         .args(arguments);
+    if !arguments.contains(&"--max-connections") {
+        command.args(["--max-connections", "20000"]);
+    }
     let process = Process::new(command.spawn().with_context(|| {
         format!(
             "cannot start {}; is it built, is taskset there?",
