@@ -1,21 +1,29 @@
 //! Connections between two requests, in the order in which they may be done without.
 //!
 //! When every place is taken, the one that has waited longest for its next request, or its first, gives it up to the newcomer. So
-//! thousands of connections that ask for nothing keep nobody out, and cost nobody who watches anything: those are never idle for
-//! longer than a segment. Connections that are being answered are not touched.
+//! thousands of connections that ask for nothing keep nobody out, and cost nobody who watches anything: those ask for the next segment
+//! as soon as one has ended, and get a moment for that. Connections that are being answered are not touched.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-type Waiting = BTreeMap<u64, CancellationToken>;
+/// Who waits, by the order of becoming idle.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Those that have asked for nothing yet.
+    silent: BTreeMap<u64, CancellationToken>,
+    /// Those that have had an answer, and since when.
+    answered: BTreeMap<u64, (CancellationToken, Instant)>,
+}
 
 /// The idle connections of all ports. Touched once or twice a request, never while media flows.
 #[derive(Debug, Default)]
 pub struct Idle {
-    /// By the order of becoming idle. Invariant: a place is here at most once, and only while nothing of it is being answered.
+    /// Invariant: a place is here at most once, and only while nothing of it is being answered.
     waiting: Mutex<Waiting>,
     turns: AtomicU64,
 }
@@ -45,21 +53,39 @@ impl Idle {
             answers: AtomicUsize::new(0),
             given_up: CancellationToken::new(),
         });
-        place.wait(&mut self.lock());
+        let turn = place.next_turn();
+        self.lock().silent.insert(turn, place.given_up.clone());
         place
     }
 
-    /// Has the connection that has waited longest give up its place. False if none waits.
-    pub fn make_room(&self) -> bool {
-        let longest = self.lock().pop_first();
-        longest.is_some_and(|(_, place)| {
-            place.cancel();
+    /// Has the connection that has waited longest give up its place. False if none waits, or none for long enough.
+    pub fn make_room(&self, now: Instant) -> bool {
+        let mut waiting = self.lock();
+        let silent = waiting.silent.first_key_value().map(|(&turn, _)| turn);
+        let answered = waiting.answered.first_key_value();
+        let answered = answered
+            .filter(|(_, (_, since))| now.saturating_duration_since(*since) >= BETWEEN_REQUESTS)
+            .map(|(&turn, _)| turn);
+        let Some(longest) = silent.into_iter().chain(answered).min() else {
+            return false;
+        };
+        let given_up = waiting.remove(longest);
+        drop(waiting);
+        given_up.is_some_and(|given_up| {
+            given_up.cancel();
             true
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, turn: u64) -> Option<CancellationToken> {
+        let answered = || self.answered.remove(&turn).map(|(given_up, _)| given_up);
+        self.silent.remove(&turn).or_else(answered)
     }
 }
 
@@ -78,15 +104,15 @@ impl Place {
         self.given_up.cancelled().await;
     }
 
-    fn wait(&self, waiting: &mut Waiting) {
+    fn next_turn(&self) -> u64 {
         let turn = self.idle.turns.fetch_add(1, Ordering::Relaxed) + 1;
         self.turn.store(turn, Ordering::Relaxed);
-        waiting.insert(turn, self.given_up.clone());
+        turn
     }
 
     fn leave(&self, waiting: &mut Waiting) {
         let turn = self.turn.swap(0, Ordering::Relaxed);
-        waiting.remove(&turn);
+        waiting.remove(turn);
     }
 }
 
@@ -100,14 +126,39 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let mut waiting = self.0.idle.lock();
         if self.0.answers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.wait(&mut waiting);
+            let (turn, given_up) = (self.0.next_turn(), self.0.given_up.clone());
+            waiting.answered.insert(turn, (given_up, Instant::now()));
         }
     }
 }
 
+/// How long a connection that has been answered keeps its place in any case: viewers ask for the next segment within a round trip, or, where
+/// the last one ended early, within the time of a picture.
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// When everybody has waited for long enough.
+    fn later() -> Instant {
+        Instant::now() + BETWEEN_REQUESTS
+    }
+
+    #[test]
+    fn who_has_just_been_answered_keeps_its_place() {
+        let idle = Arc::new(Idle::default());
+        let place = idle.enter();
+        drop(place.answer());
+        let silent = idle.enter();
+        assert!(
+            idle.make_room(Instant::now()),
+            "it came later, but has asked for nothing"
+        );
+        assert!(silent.given_up.is_cancelled() && !place.given_up.is_cancelled());
+        assert!(!idle.make_room(Instant::now()));
+        assert!(idle.make_room(later()));
+    }
 
     #[test]
     fn who_has_waited_longest_goes_first_and_who_is_answered_stays() {
@@ -117,13 +168,13 @@ mod tests {
         // The first asks for something and gets it: now it has waited for the shortest time. The second is still being answered.
         drop(places[0].answer());
         let busy = places[1].answer();
-        assert!(idle.make_room());
+        assert!(idle.make_room(later()));
         assert!(gone(2) && !gone(3));
-        assert!(idle.make_room() && gone(3));
-        assert!(idle.make_room() && gone(0));
-        assert!(!idle.make_room() && !gone(1));
+        assert!(idle.make_room(later()) && gone(3));
+        assert!(idle.make_room(later()) && gone(0));
+        assert!(!idle.make_room(later()) && !gone(1));
         drop(busy);
-        assert!(idle.make_room() && gone(1));
+        assert!(idle.make_room(later()) && gone(1));
     }
 
     #[test]
@@ -133,9 +184,9 @@ mod tests {
         let requests = [place.answer(), place.answer()];
         let [first, second] = requests;
         drop(first);
-        assert!(!idle.make_room());
+        assert!(!idle.make_room(later()));
         drop(second);
-        assert!(idle.make_room() && place.given_up.is_cancelled());
+        assert!(idle.make_room(later()) && place.given_up.is_cancelled());
     }
 
     #[test]
@@ -146,7 +197,9 @@ mod tests {
         drop(place);
         drop(busy);
         drop(idle.enter());
-        assert!(idle.lock().is_empty());
-        assert!(!idle.make_room());
+        let waiting = idle.lock();
+        assert!(waiting.silent.is_empty() && waiting.answered.is_empty());
+        drop(waiting);
+        assert!(!idle.make_room(later()));
     }
 }

@@ -81,7 +81,7 @@ async fn find_place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemapho
     if let Ok(place) = Arc::clone(places).try_acquire_owned() {
         return Some(place);
     }
-    if !idle.make_room() {
+    if !idle.make_room(Instant::now()) {
         return None;
     }
     let place = Arc::clone(places).acquire_owned();
