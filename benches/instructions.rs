@@ -258,7 +258,7 @@ fn http(signal: &Signal) {
         registry,
         Arc::new(Access::new(Rules::default()).expect("random numbers")),
         hooks,
-        metrics,
+        Arc::clone(&metrics),
         Arc::new(Live::new(settings)),
     ));
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
@@ -298,8 +298,10 @@ fn http(signal: &Signal) {
 
     let runtime = runtime();
     let mut clients: Vec<DuplexStream> = (0..VIEWERS)
-        .map(|_| connection(&runtime, &service))
+        .map(|_| connection(&runtime, &service, &metrics))
         .collect();
+    // They begin here, and not where a request is answered.
+    settle(&runtime, "connect");
     runtime.block_on(async {
         for client in &mut clients {
             client
@@ -319,8 +321,10 @@ fn http(signal: &Signal) {
     calls("counted_deliver", VIEWERS * ROUNDS.min(25));
 
     let mut clients: Vec<DuplexStream> = (0..VIEWERS)
-        .map(|_| connection(&runtime, &service))
+        .map(|_| connection(&runtime, &service, &metrics))
         .collect();
+    // They begin here, and not where a request is answered.
+    settle(&runtime, "connect");
     runtime.block_on(async {
         for client in &mut clients {
             let path = "/bench/stream/media-1.m3u8";
@@ -347,14 +351,14 @@ fn counted_deliver(runtime: &Runtime) {
 }
 
 /// A connection as the listener serves it, with a pipe for its socket; the viewer's end of that.
-fn connection(runtime: &Runtime, service: &Arc<Service>) -> DuplexStream {
+fn connection(runtime: &Runtime, service: &Arc<Service>, metrics: &Arc<Metrics>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(256 * 1024);
-    let service = Arc::clone(service);
+    let (service, metrics) = (Arc::clone(service), Arc::clone(metrics));
     runtime.spawn(async move {
         let connection = service.connect(PEER, false);
         let io = MeteredIo::new(
             far,
-            Arc::new(Meter::new(Arc::new(Metrics::new()))),
+            Arc::new(Meter::new(metrics)),
             Patience {
                 stalled: Duration::from_secs(30),
                 behind: Duration::from_secs(300),
