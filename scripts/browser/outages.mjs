@@ -3,13 +3,23 @@
 // For each outage and playlist one page load: plays, breaks, mends, and says whether pictures move again without a reload of the page, how
 // long none did, and the latency before and after. Ends with 1 if one did not come back.
 
+import { spawn } from "node:child_process";
+
 import { median, play } from "./measure.mjs";
-import { publish, servePages, startBrowser, startServer, withCleanup } from "./rig.mjs";
+import { binary, publish, servePages, startBrowser, startServer, withCleanup } from "./rig.mjs";
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const BREAK_AT_S = 8, AFTER_S = 14;
 // How long the breaking and mending takes at the most, where that is not eight seconds.
-const LASTS_S = { "killed for 3 s, five times": 60 };
+const LASTS_S = { "killed for 3 s, five times": 60, "killed for 5 s, twenty times, with 48 others watching": 230 };
+
+/** Viewers without a browser, all counted together: what they have seen after `seconds`. */
+function others(viewers, url, seconds) {
+  const watching = spawn(binary, ["latency", url, "--viewers", String(viewers), "--no-decode", "--json", "--duration", `${seconds}s`]);
+  let output = "";
+  watching.stdout.on("data", (data) => (output += data));
+  return new Promise((resolve) => watching.on("exit", (code) => resolve(`${url.split("/").pop()}, exit ${code}: ${output.slice(0, 900)}`)));
+}
 
 const outages = {
   async "killed for 5 s, and back"(state) {
@@ -26,6 +36,17 @@ const outages = {
       state.publisher = await publish(state.server, "live/test", [], false);
     }
     return 3;
+  },
+  async "killed for 5 s, twenty times, with 48 others watching"(state) {
+    const watching = ["playlist.m3u8", "ll.m3u8"].map((file) => others(24, `${state.server.url}/live/test/${file}`, 222));
+    for (let times = 0; times < 20; times++) {
+      await pause(6000);
+      state.publisher.process.child.kill("SIGKILL");
+      await pause(5000);
+      state.publisher = await publish(state.server, "live/test", [], false);
+    }
+    for (const seen of await Promise.all(watching)) console.log(seen);
+    return 5;
   },
   async "killed, and back with another resolution"(state) {
     state.publisher.process.child.kill("SIGKILL");
