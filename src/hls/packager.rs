@@ -692,6 +692,7 @@ impl Packager {
         }
         let mut bytes = Vec::new();
         self.open_part(&mut bytes);
+        self.carry_sound_alone(&mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
     }

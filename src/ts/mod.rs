@@ -119,9 +119,9 @@ impl Muxer {
         let dts = self.decoding.next(unit.dts);
         self.bridge_pcr(dts, PID_VIDEO, self.video_continuity, out)?;
         // Where pictures have fallen so far behind the sound that the clock went on without them, they do not set it back.
-        // But each segment starts with a key frame, and has to have a PCR.
+        // But each segment has to have a PCR, and starts with a picture that has parameter sets.
         let clock = match self.last_pcr {
-            Some(last) if dts <= last => unit.key.then(|| last + Ticks::new(1)),
+            Some(last) if dts <= last => parameter_sets.then(|| last + Ticks::new(1)),
             _ => Some(dts),
         };
         self.last_pcr = clock.or(self.last_pcr);

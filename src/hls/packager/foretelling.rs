@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use tracing::debug;
 
-use super::{Packager, bit_rate};
+use super::{LONGEST_AUDIO_HOLD, Packager, bit_rate};
 use crate::hls::Now;
 use crate::hls::cutter::{Arriving, Cut, Cutter};
 use crate::hls::session::Start;
@@ -26,10 +26,11 @@ impl Packager {
         let Some(end) = self.pictures.foretold_key() else {
             return;
         };
-        if self.muxer.tracks().video.is_none() {
+        let (interval, frame) = (self.pictures.interval, self.audio_frame());
+        // Where pictures are so far apart that sound goes out between them, it would start the segment, and its first part.
+        if self.muxer.tracks().video.is_none() || interval + frame + frame > LONGEST_AUDIO_HOLD {
             return;
         }
-        let interval = self.pictures.interval;
         let key = Arriving {
             track: Track::Video,
             pts: end,
@@ -89,21 +90,30 @@ impl Packager {
     /// At the end of the stream: sends sound that waits for a picture that never came, in a segment of its own, since the one it belonged to
     /// has ended.
     pub(super) fn send_sound_alone(&mut self, now: Now) {
-        let (Some(last), Some(dts)) = (self.audio.last(), self.pictures.last_dts) else {
-            return;
-        };
-        let end = last.pts + self.audio_frame();
-        let mut bytes = Vec::new();
-        self.open_part(&mut bytes);
-        if let Err(error) = self
-            .muxer
-            .write_clock(dts + self.pictures.interval, &mut bytes)
-        {
-            debug!(%error, "the clock cannot be carried");
-        }
-        self.write_audio(&mut bytes);
-        self.publish(bytes, now);
+        self.flush_audio(now);
         self.close_part(None);
-        self.pictures.end = end.max(self.pictures.end + self.audio_frame());
+    }
+
+    /// The waiting sound is about to go out by itself. Where it starts a segment, that may never get a picture, and has to have a clock; where
+    /// the picture that was foretold has not come, it has to have a length.
+    pub(super) fn carry_sound_alone(&mut self, bytes: &mut Vec<u8>) {
+        let starts = self
+            .cutters
+            .iter()
+            .any(|cutter| cutter.segment().piece_count() == 0);
+        let starts = starts && self.muxer.tracks().video.is_some();
+        if let Some(dts) = self.pictures.last_dts.filter(|_| starts) {
+            // Half an interval, so that no rounding puts it behind the next picture.
+            let between = dts + Ticks::new(self.pictures.interval.get() / 2);
+            if let Err(error) = self.muxer.write_clock(between, bytes) {
+                debug!(%error, "the clock cannot be carried");
+            }
+        }
+        if self.foretold
+            && let Some(last) = self.audio.last()
+        {
+            let end = last.pts + self.audio_frame();
+            self.pictures.end = end.max(self.pictures.end + self.audio_frame());
+        }
     }
 }

@@ -118,3 +118,29 @@ fn sound_that_is_left_over_by_one_run_rides_with_the_next() {
     assert_eq!(feed.packager.stats().dropped, before.dropped);
     assert_eq!(feed.packager.stats().pieces, before.pieces + 31);
 }
+
+/// Found by fuzzing: it had neither a clock nor a length.
+#[test]
+fn sound_that_goes_on_without_a_picture_has_a_clock_and_a_length() {
+    let mut feed = after(8, 30);
+    let (sequence, _) = growing(&feed);
+    for _ in 0..10 {
+        feed.sound();
+    }
+    assert!(
+        growing(&feed).1 > 0,
+        "it waits no longer than a tenth of a second"
+    );
+    let session = feed.sessions().remove(0);
+    let now = feed.now();
+    feed.packager.pause(now);
+    let segment = session.segment(sequence).expect("a segment");
+    let bytes = segment.blocks().concat();
+    let has_clock = |packet: &[u8]| packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x10 != 0;
+    assert!(bytes.chunks(188).any(has_clock));
+    let durations = extinf(&feed.early());
+    assert!(
+        durations.iter().all(|&seconds| seconds > 0.02),
+        "{durations:?}"
+    );
+}
