@@ -134,7 +134,7 @@ impl Drop for Busy {
 
 /// How long a connection that has been answered keeps its place in any case: viewers ask for the next segment within a round trip, or, where
 /// the last one ended early, within the time of a picture.
-const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {

@@ -207,7 +207,9 @@ impl Muxer {
     /// # Errors
     /// When there is no room for it, which memory has to be short for.
     pub fn write_clock(&mut self, dts: Ticks, out: &mut Vec<u8>) -> Result<(), Error> {
-        let clock = self.last_pcr.map_or(dts, |last| dts.max(last));
+        let clock = self
+            .last_pcr
+            .map_or(dts, |last| dts.max(last + Ticks::new(1)));
         self.last_pcr = Some(clock);
         pes::write_pcr_packet(out, PID_VIDEO, self.video_continuity.last(), pcr_of(clock))
     }

@@ -70,6 +70,8 @@ async fn who_is_being_answered_keeps_its_place() {
     let path = playlist::media_path(&bystander.server, bystander::NAME).await;
     let list = playlist::fetch(&bystander.server, &path).await;
     let announced = playlist::sibling(&path, &list.entries.last().unwrap().uri);
+    let nobody = || (bystander.server.metrics.http_connections.get() == 0).then_some(());
+    eventually("a place that those who asked have left", nobody).await;
     let mut waiting = Vec::new();
     for _ in 0..2 {
         let mut viewer = Viewer::connect(http).await;
@@ -82,10 +84,7 @@ async fn who_is_being_answered_keeps_its_place() {
     assert_eq!(limit(&bystander.server, "http_connections"), 1);
     // The places of those who have gone are given away again.
     drop(waiting);
-    eventually("a free place", || {
-        (bystander.server.metrics.http_connections.get() == 0).then_some(())
-    })
-    .await;
+    eventually("a free place", nobody).await;
     bystander.finish().await;
 }
 
