@@ -13,12 +13,18 @@ const BREAK_AT_S = 8, AFTER_S = 14;
 // How long the breaking and mending takes at the most, where that is not eight seconds.
 const LASTS_S = { "killed for 3 s, five times": 60, "killed for 5 s, twenty times, with 48 others watching": 230 };
 
-/** Viewers without a browser, all counted together: what they have seen after `seconds`. */
+/** Viewers without a browser, all counted together: what they have seen, and missed, after `seconds`. */
 function others(viewers, url, seconds) {
   const watching = spawn(binary, ["latency", url, "--viewers", String(viewers), "--no-decode", "--json", "--duration", `${seconds}s`]);
   let output = "";
   watching.stdout.on("data", (data) => (output += data));
-  return new Promise((resolve) => watching.on("exit", (code) => resolve(`${url.split("/").pop()}, exit ${code}: ${output.slice(0, 900)}`)));
+  return new Promise((resolve) =>
+    watching.on("exit", (code) => {
+      if (code) return resolve(`${url}: exit ${code}`);
+      const { playing, pictures, stalls, gaps, http, failures, errors } = JSON.parse(output);
+      resolve(`${url}: ${JSON.stringify({ viewers, playing, pictures, stalls, gaps, http, failures, errors })}`);
+    }),
+  );
 }
 
 const outages = {
