@@ -297,11 +297,7 @@ fn http(signal: &Signal) {
     let segment = format!("/bench/stream/{}", segments.nth(1).unwrap());
 
     let runtime = runtime();
-    let mut clients: Vec<DuplexStream> = (0..VIEWERS)
-        .map(|_| connection(&runtime, &service, &metrics))
-        .collect();
-    // They begin here, and not where a request is answered.
-    settle(&runtime, "connect");
+    let mut clients = connections(&runtime, &service, &metrics);
     runtime.block_on(async {
         for client in &mut clients {
             client
@@ -320,11 +316,7 @@ fn http(signal: &Signal) {
     }
     calls("counted_deliver", VIEWERS * ROUNDS.min(25));
 
-    let mut clients: Vec<DuplexStream> = (0..VIEWERS)
-        .map(|_| connection(&runtime, &service, &metrics))
-        .collect();
-    // They begin here, and not where a request is answered.
-    settle(&runtime, "connect");
+    let mut clients = connections(&runtime, &service, &metrics);
     runtime.block_on(async {
         for client in &mut clients {
             let path = "/bench/stream/media-1.m3u8";
@@ -348,6 +340,19 @@ fn counted_answer_playlist(runtime: &Runtime) {
 #[inline(never)]
 fn counted_deliver(runtime: &Runtime) {
     settle(black_box(runtime), "deliver");
+}
+
+/// The viewers' ends of connections that have begun, so that this does not count where a request is answered.
+fn connections(
+    runtime: &Runtime,
+    service: &Arc<Service>,
+    metrics: &Arc<Metrics>,
+) -> Vec<DuplexStream> {
+    let clients = (0..VIEWERS)
+        .map(|_| connection(runtime, service, metrics))
+        .collect();
+    settle(runtime, "connect");
+    clients
 }
 
 /// A connection as the listener serves it, with a pipe for its socket; the viewer's end of that.
