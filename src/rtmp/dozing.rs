@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -99,8 +99,7 @@ impl AsyncWrite for DozingStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.awake()?.poll_shutdown(context))?;
-        Poll::Ready(Ok(()))
+        self.awake()?.poll_shutdown(context)
     }
 }
 
