@@ -311,28 +311,22 @@ impl Cutter {
         filler: &Bytes,
         now: Now,
     ) {
-        self.start = start;
         self.start_pts = pts;
         self.last_key = pts;
-        self.independent &= start.independent;
-        if let Some(segment) = self
-            .session
-            .as_ref()
-            .and_then(|session| session.restart(start, after_outage, filler, now.instant))
-        {
-            self.segment = segment;
-        }
+        self.correct_by(start, |session| {
+            session.restart(start, after_outage, filler, now.instant)
+        });
     }
 
     /// The pending segment starts otherwise than was foretold.
     pub(super) fn correct(&mut self, start: Start, filler: &Bytes, now: Now) {
+        self.correct_by(start, |session| session.correct(start, filler, now.instant));
+    }
+
+    fn correct_by(&mut self, start: Start, correct: impl FnOnce(&Session) -> Option<Arc<Segment>>) {
         self.start = start;
         self.independent &= start.independent;
-        if let Some(segment) = self
-            .session
-            .as_ref()
-            .and_then(|session| session.correct(start, filler, now.instant))
-        {
+        if let Some(segment) = self.session.as_deref().and_then(correct) {
             self.segment = segment;
         }
     }

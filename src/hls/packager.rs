@@ -355,10 +355,8 @@ impl Packager {
         self.resuming = false;
         self.foretold = false;
         let changed = self.tracks_change();
-        if changed {
-            self.drop_sound();
-        }
         let filler = if changed {
+            self.drop_sound();
             self.adopt_tracks()
         } else {
             Bytes::new()
