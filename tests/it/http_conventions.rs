@@ -343,6 +343,11 @@ async fn one_connection_serves_many_requests() {
 async fn too_many_connections_are_told_so() {
     let live = Live::start(&["--max-connections", "2"]).await;
     let server = &live.server;
+    // Those that the playlists came over have been answered just now, so they would keep their places until they are seen to be closed.
+    eventually("the end of the first connections", || {
+        (server.metrics.http_connections.get() == 0).then_some(())
+    })
+    .await;
     let mut waiting = Vec::new();
     for _ in 0..2 {
         let mut viewer = Viewer::connect(server.http).await;
