@@ -150,7 +150,7 @@ impl Pace {
 /// What may lie in the socket: less than the receive window that Linux offers at first, so that no encoder thinks the network congested.
 const UNREAD: usize = 48 * 1024;
 /// By so much a stream that nobody watches may lie back: it is made up for in the moment when somebody comes.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Two pictures: below that, pauses save nothing.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(30);
 const MEASURED_OVER: Duration = Duration::from_secs(1);
@@ -215,8 +215,9 @@ mod tests {
     fn fast_publishers_are_fetched_more_often() {
         let start = Instant::now();
         for (bit_rate, pause) in [
-            (500_000, Some(100)),
-            (2_500_000, Some(100)),
+            (500_000, Some(200)),
+            (1_500_000, Some(200)),
+            (2_500_000, Some(157)),
             (6_000_000, Some(65)),
             (20_000_000, None),
         ] {
