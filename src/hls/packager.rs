@@ -611,6 +611,10 @@ impl Packager {
         {
             return;
         }
+        // A session can only start with a key frame. Where this group's has gone with an earlier segment, the next group is waited for.
+        let Some((key_pts, pieces, parts)) = newest.last_group() else {
+            return;
+        };
         if !self.gop_warned {
             self.gop_warned = true;
             warn!(
@@ -619,7 +623,6 @@ impl Packager {
                  Set a fixed key frame interval of 1 s (OBS: Settings, Output, Keyframe Interval)"
             );
         }
-        let (key_pts, pieces, parts) = newest.last_group();
         let start = Start {
             date: self.clock.date(key_pts),
             independent: true,

@@ -535,6 +535,22 @@ fn key_frames_out_of_turn_and_holes_break_no_promise() {
     }
 }
 
+/// Found by fuzzing: the first cut inside the group was due to a hole, and took the key frame with it.
+#[test]
+fn a_session_does_not_start_inside_a_group_that_was_cut_before() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(91, 30);
+    feed.pictures_from(1, 20, 1000);
+    feed.time += 900_000;
+    feed.audio_sent = feed.time / 21_333;
+    feed.pictures_from(1, 90, 1000);
+    assert_eq!(feed.sessions().len(), 1);
+    feed.pictures(180, 90);
+    assert_eq!(feed.sessions().len(), 2);
+    let parts = values(&feed.low_latency(), "#EXT-X-PART:");
+    assert!(parts[0].contains("INDEPENDENT=YES"), "{parts:?}");
+}
+
 impl Feed {
     /// The publisher goes and comes back after an outage, as a new run that continues the timeline.
     fn reconnect(&mut self, outage: Duration, width: u32) {
