@@ -119,6 +119,20 @@ impl Cutter {
         self.session.is_some()
     }
 
+    /// Whether the growing segment has anything.
+    pub(super) fn has_begun(&self) -> bool {
+        self.segment.piece_count() > 0
+    }
+
+    /// Whether the segment would be longer than it may be if it went on until `end`, or is heavier already.
+    pub(super) fn is_full(&self, end: Ticks, settings: &Settings) -> bool {
+        end - self.start_pts > self.limit || self.is_heavy(settings)
+    }
+
+    fn is_heavy(&self, settings: &Settings) -> bool {
+        self.segment.size() > settings.retain_bytes / 4
+    }
+
     /// Whether every segment so far started with a key frame.
     pub(super) fn is_independent(&self) -> bool {
         self.independent
@@ -266,8 +280,7 @@ impl Cutter {
             }
         }
         let next = elapsed + interval + interval;
-        let heavy = self.segment.size() > settings.retain_bytes / 4;
-        match (next > self.limit, heavy) {
+        match (next > self.limit, self.is_heavy(settings)) {
             (false, false) => Cut::No,
             _ if unit.key => Cut::Key,
             (true, _) => Cut::Forced,

@@ -5,11 +5,12 @@ use crate::codec::{aac, h264};
 use crate::hls::names::{Early, Listed};
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::State;
-use crate::hls::session::{Directive, PartState, Session};
+use crate::hls::session::{Directive, PartState, Session, first_sequence};
 use crate::media::Payload;
 
 mod foretelling;
 mod limits;
+mod sound_alone;
 
 /// Feeds a packager from a publisher with a perfect clock.
 struct Feed {
