@@ -126,6 +126,11 @@ impl PictureClock {
         self.alike = 0;
     }
 
+    /// Where the picture that is presented last begins and ends.
+    pub(super) fn latest(&self) -> (Ticks, Ticks) {
+        (self.end - self.interval, self.end)
+    }
+
     /// Presentation time of the next picture, if that can only be a key frame: the encoder has made groups of so many pictures and this
     /// length all along.
     pub(super) fn foretold_key(&self) -> Option<Ticks> {

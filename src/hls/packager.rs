@@ -356,10 +356,10 @@ impl Packager {
             }
             Track::Audio if self.muxer.tracks().video.is_some() => {
                 let until_next = unit.pts + self.audio_frame();
-                let end = self.pictures.end;
+                let picture = self.pictures.latest();
                 self.alone.get_or_insert(Alone {
                     since: unit.pts,
-                    end,
+                    picture,
                 });
                 self.audio.push(unit);
                 let oldest = self.audio.first().map(|first| first.pts);

@@ -18,14 +18,14 @@ use crate::time::Ticks;
 pub(super) struct Alone {
     /// Time of its first frame. Sound may be ahead of the pictures or behind them, so only its length counts.
     pub(super) since: Ticks,
-    /// Where the pictures ended.
-    pub(super) end: Ticks,
+    /// The last picture's presentation, and its end.
+    pub(super) picture: (Ticks, Ticks),
 }
 
 impl Alone {
     /// Where pictures would be that had gone on until this time of the sound.
     fn at(self, sound: Ticks) -> Ticks {
-        self.end + (sound - self.since)
+        self.picture.0 + (sound - self.since)
     }
 }
 
@@ -90,7 +90,8 @@ impl Packager {
             }
         }
         if let Some(alone) = self.alone.filter(|_| self.foretold) {
-            self.pictures.end = self.pictures.end.max(alone.at(last));
+            let least = alone.picture.1 + self.audio_frame();
+            self.pictures.end = self.pictures.end.max(alone.at(last)).max(least);
         }
         last - first
     }

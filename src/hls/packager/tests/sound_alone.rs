@@ -131,3 +131,20 @@ fn all_sound_that_is_left_over_at_the_end_is_in_one_segment() {
     assert!(session.segment(growing).is_some());
     assert!(session.segment(growing + 1).is_none());
 }
+
+/// Found by fuzzing: the sound between two pictures that are seconds apart is not alone, and ends no segment.
+#[test]
+fn sound_between_pictures_that_are_far_apart_ends_no_segment() {
+    let mut feed = Feed::new(|_| ());
+    for _ in 0..6 {
+        feed.pictures(1, 1);
+        feed.sound_for(4);
+    }
+    let playlist = feed.early();
+    assert!(
+        extinf(&playlist)
+            .iter()
+            .all(|seconds| (3.9..4.2).contains(seconds)),
+        "{playlist}"
+    );
+}
