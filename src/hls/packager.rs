@@ -229,10 +229,11 @@ impl Packager {
             .zip(self.last_audio)
             .map_or(Ticks::ZERO, |(alone, last)| last - alone.since);
         // Sound that went on without pictures has been heard, and the clock has gone on with it.
+        let next = last + self.pictures.interval;
         Some(if alone > PICTURES_AWAY {
-            last + alone
+            next.max(last + alone)
         } else {
-            last + self.pictures.interval
+            next
         })
     }
 
