@@ -81,7 +81,9 @@ pub(super) struct PictureClock {
 impl PictureClock {
     /// Notes an access unit.
     pub(super) fn note(&mut self, unit: &AccessUnit, audio_frame: Ticks) {
+        // Pictures may join behind the time that sound alone has reached: that is no distance.
         let step = self.last_dts.map(|last| unit.dts - last);
+        let step = step.filter(|&step| step > Ticks::ZERO);
         let gap = step
             .is_some_and(|step| step > GAP && step > self.interval + self.interval + self.interval);
         if unit.key {
@@ -124,6 +126,11 @@ impl PictureClock {
         self.group = (0, Ticks::ZERO);
         self.group_start = pts;
         self.alike = 0;
+    }
+
+    /// Where the picture that is presented last begins and ends.
+    pub(super) fn latest(&self) -> (Ticks, Ticks) {
+        (self.end - self.interval, self.end)
     }
 
     /// Presentation time of the next picture, if that can only be a key frame: the encoder has made groups of so many pictures and this
@@ -203,6 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::media::Payload;
 
     /// Notes an access unit made at `made` ms that arrives at `arrives` ms.
     fn note(clock: &mut DateClock, made: u64, arrives: u64) {
@@ -215,6 +223,29 @@ mod tests {
         let date = clock.date(Ticks::from_millis(made as i64));
         let date = date.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         date.as_millis() as i64 - (1_000_000 + made) as i64
+    }
+
+    /// Found by fuzzing: their distance from the sound counted, and the next run started that much in the past.
+    #[test]
+    fn pictures_that_join_sound_behind_its_time_have_no_negative_distance() {
+        let mut clock = PictureClock::default();
+        for (track, ms) in [
+            (Track::Audio, 3000),
+            (Track::Video, 2000),
+            (Track::Video, 2040),
+        ] {
+            let dts = Ticks::from_millis(ms);
+            let unit = AccessUnit {
+                track,
+                dts,
+                pts: dts,
+                key: true,
+                payload: Payload::Aac(bytes::Bytes::new()),
+            };
+            clock.note(&unit, Ticks::from_millis(21));
+            assert!(clock.interval > Ticks::ZERO, "{:?}", clock.interval);
+        }
+        assert_eq!(clock.interval, Ticks::from_millis(40));
     }
 
     #[test]

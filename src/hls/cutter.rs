@@ -64,8 +64,8 @@ pub(super) struct Cutter {
     /// The duration beyond which a segment's EXTINF would round to more than TARGETDURATION.
     limit: Ticks,
     last_key: Ticks,
-    /// Index of the piece the last key frame is in.
-    key_piece: usize,
+    /// Index of the piece the last key frame is in; `None` when a segment before this one has it.
+    key_piece: Option<usize>,
     /// Lengths of the latest groups of pictures.
     gops: VecDeque<Ticks>,
     /// The base parts of the growing segment.
@@ -88,7 +88,7 @@ impl Cutter {
             session: None,
             limit: LONGEST_TARGET,
             last_key: pts,
-            key_piece: 0,
+            key_piece: start.independent.then_some(0),
             gops: VecDeque::with_capacity(GOPS),
             parts: Vec::new(),
             single_pictures: true,
@@ -119,6 +119,20 @@ impl Cutter {
         self.session.is_some()
     }
 
+    /// Whether the growing segment has anything.
+    pub(super) fn has_begun(&self) -> bool {
+        self.segment.piece_count() > 0
+    }
+
+    /// Whether the segment would be longer than it may be if it went on until `end`, or is heavier already.
+    pub(super) fn is_full(&self, end: Ticks, settings: &Settings) -> bool {
+        end - self.start_pts > self.limit || self.is_heavy(settings)
+    }
+
+    fn is_heavy(&self, settings: &Settings) -> bool {
+        self.segment.size() > settings.retain_bytes / 4
+    }
+
     /// Whether every segment so far started with a key frame.
     pub(super) fn is_independent(&self) -> bool {
         self.independent
@@ -136,20 +150,18 @@ impl Cutter {
         })
     }
 
-    /// The last group of pictures: when it starts, its pieces and its base parts so far.
-    pub(super) fn last_group(&self) -> (Ticks, Vec<Piece>, Vec<BasePart>) {
+    /// The last group of pictures: when it starts, its pieces and its base parts so far. `None` if it began in an earlier segment.
+    pub(super) fn last_group(&self) -> Option<(Ticks, Vec<Piece>, Vec<BasePart>)> {
+        let first = self.key_piece?;
         let mut pieces = Vec::new();
-        let mut cursor = self.key_piece;
+        let mut cursor = first;
         self.segment.read(&mut cursor, usize::MAX, &mut pieces);
-        let parts = self
-            .parts
-            .iter()
-            .filter(|part| part.pieces.start >= self.key_piece);
+        let parts = self.parts.iter().filter(|part| part.pieces.start >= first);
         let rebased = parts.map(|part| BasePart {
-            pieces: part.pieces.start - self.key_piece..part.pieces.end - self.key_piece,
+            pieces: part.pieces.start - first..part.pieces.end - first,
             ..part.clone()
         });
-        (self.last_key, pieces, rebased.collect())
+        Some((self.last_key, pieces, rebased.collect()))
     }
 
     /// Closes a base part: the pieces since the last one.
@@ -179,7 +191,7 @@ impl Cutter {
     pub(super) fn note_key(&mut self, pts: Ticks) -> Option<Duration> {
         let gop = pts - self.last_key;
         self.last_key = pts;
-        self.key_piece = self.segment.piece_count();
+        self.key_piece = Some(self.segment.piece_count());
         if gop <= Ticks::ZERO {
             return None;
         }
@@ -268,8 +280,7 @@ impl Cutter {
             }
         }
         let next = elapsed + interval + interval;
-        let heavy = self.segment.size() > settings.retain_bytes / 4;
-        match (next > self.limit, heavy) {
+        match (next > self.limit, self.is_heavy(settings)) {
             (false, false) => Cut::No,
             _ if unit.key => Cut::Key,
             (true, _) => Cut::Forced,
@@ -296,7 +307,7 @@ impl Cutter {
             .roll(duration, start, filler, now.instant)?;
         self.start = start;
         self.start_pts = start_pts;
-        self.key_piece = 0;
+        self.key_piece = start.independent.then_some(0);
         self.parts.clear();
         self.independent &= start.independent;
         Some((bits, duration))
@@ -325,6 +336,7 @@ impl Cutter {
 
     fn correct_by(&mut self, start: Start, correct: impl FnOnce(&Session) -> Option<Arc<Segment>>) {
         self.start = start;
+        self.key_piece = start.independent.then_some(0);
         self.independent &= start.independent;
         if let Some(segment) = self.session.as_deref().and_then(correct) {
             self.segment = segment;

@@ -27,6 +27,8 @@ use crate::media::{AccessUnit, AudioConfig, Track, Tracks, VideoConfig};
 use crate::time::Ticks;
 use crate::ts::Muxer;
 
+use self::sound_alone::Alone;
+
 /// How segments are made and kept. Ranges are checked by [`crate::config`].
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -96,6 +98,8 @@ pub struct Packager {
     gop_warned: bool,
     /// Segments have ended with the last picture of a group, and the picture after it has not come.
     foretold: bool,
+    /// The sound that has come since the last picture.
+    alone: Option<Alone>,
 }
 
 /// A base part that is being filled.
@@ -105,6 +109,8 @@ struct OpenPart {
     /// Decoding time of its first picture.
     start: Option<Ticks>,
     independent: bool,
+    /// Time of the sound in it that has gone out by itself.
+    sound: Ticks,
 }
 
 impl Packager {
@@ -135,6 +141,7 @@ impl Packager {
             stats: Stats::default(),
             gop_warned: false,
             foretold: false,
+            alone: None,
         }
     }
 
@@ -216,9 +223,18 @@ impl Packager {
     /// Where the next run's first access unit belongs on the timeline, to continue it: right behind the last one. `None` before the
     /// first run has sent anything.
     pub fn resume_at(&self) -> Option<Ticks> {
-        self.pictures
-            .last_dts
-            .map(|last| last + self.pictures.interval)
+        let last = self.pictures.last_dts?;
+        let alone = self
+            .alone
+            .zip(self.last_audio)
+            .map_or(Ticks::ZERO, |(alone, last)| last - alone.since);
+        // Sound that went on without pictures has been heard, and the clock has gone on with it.
+        let next = last + self.pictures.interval;
+        Some(if alone > PICTURES_AWAY {
+            next.max(last + alone)
+        } else {
+            next
+        })
     }
 
     /// Ends the stream: what waits is sent, the last segment finished, announced ones withdrawn.
@@ -242,7 +258,8 @@ impl Packager {
         {
             self.go_live();
         }
-        if !self.foretold {
+        // A segment that nothing has come for is left to the next run, and the sound with it.
+        if !self.foretold || self.cutters.iter().any(Cutter::has_begun) {
             self.flush_audio(now);
             self.audio.clear();
         }
@@ -340,9 +357,15 @@ impl Packager {
             }
             Track::Audio if self.muxer.tracks().video.is_some() => {
                 let until_next = unit.pts + self.audio_frame();
+                let picture = self.pictures.latest();
+                self.alone.get_or_insert(Alone {
+                    since: unit.pts,
+                    picture,
+                });
                 self.audio.push(unit);
                 let oldest = self.audio.first().map(|first| first.pts);
                 if oldest.is_some_and(|oldest| until_next - oldest > LONGEST_AUDIO_HOLD) {
+                    self.cut_for_sound(now);
                     self.flush_audio(now);
                 }
             }
@@ -354,6 +377,7 @@ impl Packager {
     fn resume(&mut self, unit: &AccessUnit, now: Now) {
         self.resuming = false;
         self.foretold = false;
+        self.alone = None;
         let changed = self.tracks_change();
         let filler = if changed {
             self.drop_sound();
@@ -380,6 +404,7 @@ impl Packager {
     /// Sends an access unit of the track that decides about cuts: video, or audio where there is no video.
     fn push_picture(&mut self, unit: AccessUnit, now: Now) {
         let changed = unit.key && self.tracks_change();
+        self.alone = None;
         self.pictures.note(&unit, self.audio_frame());
         let jumped = std::mem::take(&mut self.clock_jumped);
         self.clock
@@ -449,6 +474,7 @@ impl Packager {
             pictures: 0,
             start: None,
             independent: false,
+            sound: Ticks::ZERO,
         });
         true
     }
@@ -474,7 +500,7 @@ impl Packager {
             .plan
             .map_or(self.pictures.interval, |plan| plan.picture);
         let full = match part.pictures {
-            0 => self.audio_frame(),
+            0 => part.sound.max(self.audio_frame()),
             pictures => Ticks::new(picture.get() * i64::from(pictures)),
         };
         let duration = match (next, part.start) {
@@ -611,6 +637,10 @@ impl Packager {
         {
             return;
         }
+        // A session can only start with a key frame. Where this group's has gone with an earlier segment, the next group is waited for.
+        let Some((key_pts, pieces, parts)) = newest.last_group() else {
+            return;
+        };
         if !self.gop_warned {
             self.gop_warned = true;
             warn!(
@@ -619,7 +649,6 @@ impl Packager {
                  Set a fixed key frame interval of 1 s (OBS: Settings, Output, Keyframe Interval)"
             );
         }
-        let (key_pts, pieces, parts) = newest.last_group();
         let start = Start {
             date: self.clock.date(key_pts),
             independent: true,
@@ -690,9 +719,10 @@ impl Packager {
         }
         let mut bytes = Vec::new();
         self.open_part(&mut bytes);
-        self.carry_sound_alone(&mut bytes);
+        let length = self.carry_sound_alone(&mut bytes);
         self.write_audio(&mut bytes);
         self.publish(bytes, now);
+        self.note_sound_alone(length);
     }
 
     fn write_audio(&mut self, bytes: &mut Vec<u8>) {
@@ -762,6 +792,8 @@ fn bit_rate((bits, duration): (u64, Duration)) -> u64 {
     (bits as f64 / duration.as_secs_f64()).ceil() as u64
 }
 
+/// Sound without pictures for longer than this is no interleaving of the two.
+const PICTURES_AWAY: Ticks = Ticks::from_millis(500);
 /// Silence of both tracks that is a pause of the publisher and not a slow source.
 const PAUSE: Ticks = Ticks::from_millis(1000);
 /// An outage this long has a seam behind it. Players with parts have run dry long before; but only when hls.js has asked three times in
@@ -782,6 +814,7 @@ const LONG_GOP: Duration = Duration::from_millis(1500);
 pub(super) const LONGEST_TARGET: Ticks = Ticks::from_millis(12_000);
 
 mod foretelling;
+mod sound_alone;
 mod variants;
 
 #[cfg(test)]

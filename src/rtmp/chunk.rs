@@ -108,7 +108,7 @@ pub enum Error {
 pub struct ChunkReader {
     /// Bytes of payload in a full chunk, as last announced by the sender.
     chunk_size: usize,
-    /// Bytes of an audio, video or aggregate message at the most.
+    /// Bytes of an audio, video, aggregate or data message at the most.
     media_limit: usize,
     /// Few, so a search from the front beats a map, and no choice of ids can make it slow.
     streams: Vec<ChunkStream>,
@@ -128,7 +128,7 @@ impl ChunkReader {
         }
     }
 
-    /// Whether long media messages are taken; else they may be no longer than any other message. They are at first.
+    /// Whether long media and data messages are taken; else they may be no longer than any other message. They are at first.
     ///
     /// This is for connections that have no business to send media (yet), so that they cannot make us hold what media may take.
     pub fn allow_media(&mut self, allow: bool) {
@@ -206,7 +206,9 @@ impl ChunkReader {
         }
 
         let limit = match header.kind {
-            kind::AUDIO | kind::VIDEO | kind::AGGREGATE => self.media_limit,
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE | kind::DATA_AMF0 | kind::DATA_AMF3 => {
+                self.media_limit
+            }
             _ => MAX_OTHER_MESSAGE,
         };
         if header.length > limit {

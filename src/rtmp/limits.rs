@@ -19,13 +19,14 @@ pub const MAX_CHUNK_STREAMS: usize = 64;
 /// Messages in assembly at once. Legal interleaving needs one per audio, video, data and command stream.
 pub const MAX_OPEN_MESSAGES: usize = 8;
 
-/// Bytes of one audio, video or aggregate message. A 4K key frame at 100 Mb/s with a one second GOP stays below it.
+/// Bytes of one audio, video or aggregate message. A 4K key frame at 100 Mb/s with a one second GOP stays below it. Of one data message too:
+/// the metadata of a long file has the place of each key frame, and a publisher that sends them along means no harm. They are not read then.
 pub const MAX_MEDIA_MESSAGE: usize = 4 << 20;
 
 /// Audio and video tags in one aggregate message. Senders put a second of media into one at the most; the rest is left out.
 pub const MAX_AGGREGATE_TAGS: usize = 1024;
 
-/// Bytes of one message of any other kind, and of media while nothing is being published. A `connect` is below 2 KiB, metadata seldom over 4 KiB.
+/// Bytes of one message of any other kind, of media and data while nothing is being published, and of AMF0 that is read. A `connect` is below 2 KiB, metadata seldom over 4 KiB.
 pub const MAX_OTHER_MESSAGE: usize = 64 << 10;
 
 /// Bytes in messages that are not complete yet, per connection: four of the longest.

@@ -118,6 +118,8 @@ pub struct Session {
     /// The `connect` that awaits its verdict.
     connecting: Option<Command>,
     publishing: Publishing,
+    /// Bits of the message streams on which a second publish was refused while the first goes on.
+    refused_streams: u32,
     /// The peer sent `FCPublish` and waits for `onFCPublish`.
     fc_publish: bool,
     /// Bit `n` is set while message stream `n` exists.
@@ -146,6 +148,7 @@ impl Session {
             connect: None,
             connecting: None,
             publishing: Publishing::No,
+            refused_streams: 0,
             fc_publish: false,
             message_streams: 0,
             messages_without_media: 0,
@@ -263,6 +266,7 @@ impl Session {
 
     fn end_run(&mut self) {
         self.publishing = Publishing::No;
+        self.refused_streams = 0;
         self.reader.allow_media(false);
     }
 
@@ -300,6 +304,9 @@ impl Session {
     fn message(&mut self, message: Message, events: &mut Vec<Event>) -> Result<(), Error> {
         let payload = message.payload;
         match message.kind {
+            // Not by the number of the stream that is published, which some encoders get wrong.
+            kind::AUDIO | kind::VIDEO | kind::AGGREGATE | kind::DATA_AMF0 | kind::DATA_AMF3
+                if self.was_refused(message.stream_id) => {}
             kind::AUDIO | kind::VIDEO => {
                 self.media(message.kind, message.timestamp, payload, events)
             }
@@ -414,6 +421,7 @@ impl Session {
                 self.replies.fc_status("onFCUnpublish", UNPUBLISH_SUCCESS);
                 self.end_publish(events);
             }
+            "closeStream" if self.was_refused(stream_id) => {}
             "closeStream" => self.end_publish(events),
             "deleteStream" => {
                 let id = match command.arguments.first() {
@@ -530,10 +538,18 @@ impl Session {
                 events.push(Event::Publish(request));
             }
             Err(refusal) => {
+                if matches!(self.publishing, Publishing::Active(id) if id != stream_id) {
+                    self.refused_streams |= bit(stream_id).unwrap_or(0);
+                }
                 self.replies
                     .status(stream_id, "error", refusal.code, &refusal.description);
             }
         }
+    }
+
+    /// Whether what comes on this message stream is a publish that was refused beside the one that goes on.
+    fn was_refused(&self, stream_id: u32) -> bool {
+        self.refused_streams & bit(stream_id).unwrap_or(0) != 0
     }
 
     /// FCUnpublish, closeStream and deleteStream may all come, one after the other.

@@ -202,14 +202,15 @@ impl Muxer {
         packetizer.finish()
     }
 
-    /// Writes a packet of nothing but the clock as it is at `dts`, for a segment that will have no picture to carry it.
+    /// Writes a packet of nothing but the clock as it is at `dts`, or as near to that as it may go on, for a segment that will have no picture
+    /// to carry it.
     ///
     /// # Errors
     /// When there is no room for it, which memory has to be short for.
     pub fn write_clock(&mut self, dts: Ticks, out: &mut Vec<u8>) -> Result<(), Error> {
-        let clock = self
-            .last_pcr
-            .map_or(dts, |last| dts.max(last + Ticks::new(1)));
+        let clock = self.last_pcr.map_or(dts, |last| {
+            dts.clamp(last + Ticks::new(1), last + PCR_INTERVAL)
+        });
         self.last_pcr = Some(clock);
         pes::write_pcr_packet(out, PID_VIDEO, self.video_continuity.last(), pcr_of(clock))
     }

@@ -28,7 +28,7 @@ fn cut_anywhere(mode: u8, data: &[u8]) {
     assert_eq!(whole, pieces, "cut every {piece} bytes");
     for message in &whole.0 {
         let limit = match message.kind {
-            8 | 9 | 22 => MAX_MEDIA_MESSAGE,
+            8 | 9 | 15 | 18 | 22 => MAX_MEDIA_MESSAGE,
             _ => MAX_OTHER_MESSAGE,
         };
         assert!((1..=limit).contains(&message.payload.len()));

@@ -126,12 +126,19 @@ impl Encoder {
                     for _ in 0..=low {
                         self.regular_picture(&mut bytes, false);
                         connection.feed(&registry, &std::mem::take(&mut bytes), moment(self.clock));
+                        if self.interval > SLOW {
+                            watch.look(&registry);
+                        }
                     }
                 }
                 1 => {
-                    self.regular_picture(&mut bytes, true);
-                    for _ in 0..low {
-                        self.regular_picture(&mut bytes, false);
+                    for picture in 0..=low {
+                        self.regular_picture(&mut bytes, picture == 0);
+                        if self.interval > SLOW {
+                            let bytes = std::mem::take(&mut bytes);
+                            connection.feed(&registry, &bytes, moment(self.clock));
+                            watch.look(&registry);
+                        }
                     }
                 }
                 2 => {
@@ -420,6 +427,8 @@ const AUDIO_CONFIGS: [&[u8]; 4] = [b"\x12\x10", b"\x11\x90", b"\x2b\x92\x08\x00"
 const INTERVALS: [u32; 16] = [
     33, 33, 40, 40, 17, 16, 67, 100, 200, 500, 1000, 5000, 10_000, 1, 0, 0,
 ];
+/// Milliseconds between pictures from which sixteen of them are more than the ring keeps, so that they have to be looked at one by one.
+const SLOW: u32 = 400;
 /// Pictures and audio frames of one input.
 const MOST_PICTURES: u32 = 2000;
 /// The checkers keep all media and copy them a few times, which the memory bound leaves room for.

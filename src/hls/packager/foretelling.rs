@@ -63,6 +63,10 @@ impl Packager {
         if unit.key && !changed {
             return;
         }
+        // What has gone out by itself stays what it was: the change cuts behind it.
+        if changed && self.cutters.iter().all(Cutter::has_begun) {
+            return;
+        }
         let filler = if changed {
             self.drop_sound();
             self.adopt_tracks()
@@ -79,41 +83,5 @@ impl Packager {
             cutter.correct(start, &filler, now);
         }
         self.render_multivariant();
-    }
-
-    /// Leaves out sound that waits and is of the old kind, which cannot follow a change.
-    pub(super) fn drop_sound(&mut self) {
-        self.stats.dropped += self.audio.len() as u64;
-        self.audio.clear();
-    }
-
-    /// At the end of the stream: sends sound that waits for a picture that never came, in a segment of its own, since the one it belonged to
-    /// has ended.
-    pub(super) fn send_sound_alone(&mut self, now: Now) {
-        self.flush_audio(now);
-        self.close_part(None);
-    }
-
-    /// The waiting sound is about to go out by itself. Where it starts a segment, that may never get a picture, and has to have a clock; where
-    /// the picture that was foretold has not come, it has to have a length.
-    pub(super) fn carry_sound_alone(&mut self, bytes: &mut Vec<u8>) {
-        let starts = self
-            .cutters
-            .iter()
-            .any(|cutter| cutter.segment().piece_count() == 0);
-        let starts = starts && self.muxer.tracks().video.is_some();
-        if let Some(dts) = self.pictures.last_dts.filter(|_| starts) {
-            // Half an interval, so that no rounding puts it behind the next picture.
-            let between = dts + Ticks::new(self.pictures.interval.get() / 2);
-            if let Err(error) = self.muxer.write_clock(between, bytes) {
-                debug!(%error, "the clock cannot be carried");
-            }
-        }
-        if self.foretold
-            && let Some(last) = self.audio.last()
-        {
-            let end = last.pts + self.audio_frame();
-            self.pictures.end = end.max(self.pictures.end + self.audio_frame());
-        }
     }
 }

@@ -5,11 +5,12 @@ use crate::codec::{aac, h264};
 use crate::hls::names::{Early, Listed};
 use crate::hls::playlist::Rendered;
 use crate::hls::segment::State;
-use crate::hls::session::{Directive, PartState, Session};
+use crate::hls::session::{Directive, PartState, Session, first_sequence};
 use crate::media::Payload;
 
 mod foretelling;
 mod limits;
+mod sound_alone;
 
 /// Feeds a packager from a publisher with a perfect clock.
 struct Feed {
@@ -533,6 +534,22 @@ fn key_frames_out_of_turn_and_holes_break_no_promise() {
             "{name}: {playlist}"
         );
     }
+}
+
+/// Found by fuzzing: the first cut inside the group was due to a hole, and took the key frame with it.
+#[test]
+fn a_session_does_not_start_inside_a_group_that_was_cut_before() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(91, 30);
+    feed.pictures_from(1, 20, 1000);
+    feed.time += 900_000;
+    feed.audio_sent = feed.time / 21_333;
+    feed.pictures_from(1, 90, 1000);
+    assert_eq!(feed.sessions().len(), 1);
+    feed.pictures(180, 90);
+    assert_eq!(feed.sessions().len(), 2);
+    let parts = values(&feed.low_latency(), "#EXT-X-PART:");
+    assert!(parts[0].contains("INDEPENDENT=YES"), "{parts:?}");
 }
 
 impl Feed {

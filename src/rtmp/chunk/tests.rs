@@ -330,7 +330,8 @@ fn messages_over_the_limit_of_their_kind_are_refused_at_the_header() {
         (kind::VIDEO, MAX_MEDIA_MESSAGE),
         (kind::AGGREGATE, MAX_MEDIA_MESSAGE),
         (kind::COMMAND_AMF0, MAX_OTHER_MESSAGE),
-        (kind::DATA_AMF0, MAX_OTHER_MESSAGE),
+        (kind::DATA_AMF0, MAX_MEDIA_MESSAGE),
+        (kind::COMMAND_AMF3, MAX_OTHER_MESSAGE),
         (77, MAX_OTHER_MESSAGE),
     ] {
         let length = limit + 1;

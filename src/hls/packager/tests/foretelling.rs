@@ -144,3 +144,22 @@ fn sound_that_goes_on_without_a_picture_has_a_clock_and_a_length() {
         "{durations:?}"
     );
 }
+
+/// Groups that become longer, behind an end that was foretold: the picture that the first longer group goes on with starts a segment, and must
+/// not start a session.
+#[test]
+fn a_foretold_end_inside_a_group_that_grows_starts_no_session() {
+    let mut feed = after(8, 30);
+    feed.pictures_from(30, 90, 1000);
+    assert_eq!(feed.sessions().len(), 1, "its key frame has gone");
+    feed.pictures(240, 120);
+    assert_eq!(feed.sessions().len(), 2, "the next group tells as well");
+    let parts = values(&feed.low_latency(), "#EXT-X-PART:");
+    assert!(parts[0].contains("INDEPENDENT=YES"), "{parts:?}");
+    assert_eq!(
+        values(&feed.early(), "#EXT-X-TARGETDURATION:"),
+        ["4"],
+        "{}",
+        feed.early()
+    );
+}

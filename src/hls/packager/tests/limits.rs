@@ -1,7 +1,6 @@
 //! What a publisher cannot make a stream hold, in whatever time it sends it.
 
 use super::*;
-use crate::hls::session::first_sequence;
 
 #[test]
 fn a_flood_before_going_live_is_not_held_back() {

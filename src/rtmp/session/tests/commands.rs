@@ -155,3 +155,34 @@ fn metadata_forms() {
     }
     assert_eq!(peer.events, [Event::Metadata(NULL), Event::Metadata(NULL)]);
 }
+
+/// Its pictures went among those of the first.
+#[test]
+fn a_second_publish_on_a_connection_is_refused_with_all_that_comes_on_it() {
+    let mut peer = Peer::publishing();
+    peer.call("createStream", 8.0, &[]);
+    peer.command(2, &[string("publish"), n(9.0), NULL, string("other")]);
+    peer.message(9, 2, 0, b"of the second").unwrap();
+    peer.message(9, 1, 0, b"of the first").unwrap();
+    // The numbers of message streams are not to be relied on otherwise.
+    peer.message(8, 0, 0, b"of the first too").unwrap();
+    peer.command(2, &[string("closeStream"), n(0.0), NULL]);
+    assert!(peer.session.is_publishing());
+    let payloads: Vec<&[u8]> = peer
+        .events
+        .iter()
+        .map(|event| match event {
+            Event::Video { payload, .. } | Event::Audio { payload, .. } => &payload[..],
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(payloads, [&b"of the first"[..], b"of the first too"]);
+    // It may have its turn when the first has ended.
+    peer.command(1, &[string("closeStream"), n(0.0), NULL]);
+    peer.events.clear();
+    peer.command(2, &[string("publish"), n(9.0), NULL, string("other")]);
+    peer.session.accept_publish();
+    peer.events.clear();
+    peer.message(9, 2, 0, b"of the second").unwrap();
+    assert_eq!(peer.events.len(), 1);
+}

@@ -1,6 +1,7 @@
 //! The order of commands of real encoders.
 
 use super::*;
+use crate::rtmp::limits::MAX_OTHER_MESSAGE;
 
 #[test]
 fn ffmpeg_order() {
@@ -261,4 +262,22 @@ fn chunk_size_is_announced_before_the_first_long_reply_obs() {
     // The reader goes by what it is told: it would not find its way otherwise.
     peer.replies.extend_from_slice(&output);
     assert_eq!(peer.replies(), CONNECTED);
+}
+
+/// A file that is sent on as it is has the place of every key frame in its metadata. The connection was closed at its header.
+#[test]
+fn metadata_with_the_index_of_a_long_file_is_passed_over() {
+    let mut peer = Peer::publishing();
+    let places = Amf0Value::StrictArray(vec![n(1.0); 40_000]);
+    let metadata = object([("keyframes", object([("times", places)]))]);
+    let payload = amf::encode(&[string("onMetaData"), metadata]).unwrap();
+    assert!(payload.len() > 4 * MAX_OTHER_MESSAGE);
+    peer.message(18, 1, 0, &payload).unwrap();
+    peer.message(9, 1, 0, b"picture").unwrap();
+    assert!(matches!(peer.events[..], [Event::Video { .. }]));
+    // A command has no business to be so long, and neither has anything before publishing.
+    assert!(peer.message(20, 1, 0, &payload).is_err());
+    let mut peer = Peer::new();
+    peer.connect();
+    assert!(peer.message(18, 0, 0, &payload).is_err());
 }
