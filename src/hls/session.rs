@@ -96,7 +96,7 @@ struct Window {
     entries: VecDeque<Entry>,
     /// Where the early-announcing playlist starts.
     listed: Listing,
-    /// Where the low-latency playlist starts, never behind `listed`.
+    /// Where the low-latency playlist starts, never behind `listed`. The one that scripts join with starts later, see [`Seams`].
     listed_low_latency: Listing,
     seams: Seams,
     /// Media sequence number of the segment that the latest run started with.
@@ -571,10 +571,21 @@ impl Window {
             bytes = bytes.saturating_sub(entry.segment.size());
             first += 1;
         }
+        let mut joining = self.growing;
+        let mut span = Duration::ZERO;
+        while joining > first
+            && (joining + LISTED_FINISHED > self.growing || span < target * JOINING_WINDOW)
+        {
+            joining -= 1;
+            span += self
+                .entries
+                .get(joining)
+                .map_or(Duration::ZERO, |entry| entry.duration);
+        }
         let usual = self.growing.saturating_sub(LISTED_FINISHED);
         self.listed = self.advanced(self.listed, usual, false);
         self.listed_low_latency = self.advanced(self.listed_low_latency, first, false);
-        self.seams.listed = self.advanced(self.seams.listed, first, true);
+        self.seams.listed = self.advanced(self.seams.listed, joining, true);
     }
 
     /// The start of a playlist moved up to an entry, never back. `seams`: whether it shows them.
@@ -716,6 +727,9 @@ const GAP_DURATION: Duration = Duration::from_millis(1);
 const FURTHER_UP_TO: u32 = 2;
 /// Target durations that the finished segments of a low-latency playlist span at least: a client may start three from the end.
 const LOW_LATENCY_WINDOW: u32 = 4;
+/// The same for the playlists that scripts join with. It is how far in front of the playhead hls.js places what comes behind an outage; when it
+/// does not seek there, it waits until that has reached the playhead, four seconds with a window as long as the other one.
+const JOINING_WINDOW: u32 = 2;
 /// Finished segments in the early-announcing playlist. Two are enough for every player, and VLC's latency is the length of the list.
 const LISTED_FINISHED: usize = 2;
 /// Finished segments in a low-latency playlist at the most: what the window holds of the shortest segments under the longest

@@ -45,6 +45,12 @@
   const STREAMING = { progressive: true, lowLatencyMode: false, liveSyncDurationCount: 3, liveMaxLatencyDurationCount: 12 };
   const PARTS = { liveSyncDuration: 0.1, liveMaxLatencyDuration: 12 };
 
+  /** What was played so long ago need not be known any more; longer than what is kept of it. */
+  const FORGOTTEN_S = 30;
+  /** hls.js neither loads nor finds anything to load, and is so many seconds behind its own playlist, for so many milliseconds: it is stuck. */
+  const STUCK_BEHIND_S = 1;
+  const STUCK_MS = 1000;
+
   /** Parts come one request after another, so their arrival is less even than that of a stream of bytes. */
   const PARTS_MARGIN = 0.13;
 
@@ -138,7 +144,7 @@
       this.close();
       const { video } = this;
       this.callbacks.state("loading", "");
-      this.lastPicture = performance.now();
+      this.lastPicture = this.notStuck = performance.now();
       if (this.mode === "native") {
         this.native = true;
         video.src = this.playlist();
@@ -177,6 +183,7 @@
         }
       });
       hls.on(Hls.Events.BUFFER_APPENDED, () => this.begin());
+      this.forgetPlayed(hls);
       hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
         if (run !== this.run || details.live) return;
         this.over = true;
@@ -197,6 +204,28 @@
       this.begun = true;
       const start = video.buffered.start(0);
       if (video.currentTime < start) video.currentTime = start;
+    }
+
+    /**
+     * Spares hls.js 1.7.4 a search for what the browser has removed, of which it draws wrong conclusions when that search comes between the
+     * loading of a part and its appending. It takes the parts of the segment for not loaded, and at its end finds nothing to load until
+     * they have left the playlist, three target durations later. And sound that begins before the pictures of its segment, as it does here,
+     * looks like an overlap to it: it removes all pictures from there on, the latest included. What has long been played is forgotten
+     * instead, and nobody here goes back to it.
+     */
+    forgetPlayed(hls) {
+      const tracker = hls.streamController?.fragmentTracker;
+      if (!tracker) return;
+      tracker.detectEvictedFragments = () => tracker.removeFragmentsInRange(0, this.video.currentTime - FORGOTTEN_S, "main");
+    }
+
+    /** Whether hls.js has stopped loading though its playlist goes on. */
+    stuck() {
+      const { hls, video } = this;
+      const details = hls && !hls.config.progressive && hls.latestLevelDetails;
+      const behind = details && video.buffered.length ? details.partEnd - video.buffered.end(video.buffered.length - 1) : 0;
+      if (behind < STUCK_BEHIND_S || loadingState(hls) !== "IDLE") this.notStuck = performance.now();
+      return performance.now() - this.notStuck > STUCK_MS;
     }
 
     close() {
@@ -226,7 +255,12 @@
     watch(run) {
       this.timer = setInterval(() => {
         if (run !== this.run || this.video.paused || document.hidden) {
-          this.lastPicture = performance.now();
+          this.lastPicture = this.notStuck = performance.now();
+          return;
+        }
+        if (this.stuck()) {
+          this.callbacks.log("loading has stopped, starting anew");
+          this.open(run);
           return;
         }
         const still = performance.now() - this.lastPicture;
@@ -286,6 +320,11 @@
         super.load(context, { ...config, highWaterMark: 0 }, callbacks);
       }
     };
+  }
+
+  /** What hls.js is doing about media, by its own word for it. */
+  function loadingState(hls) {
+    return hls.inFlightFragments.main?.state;
   }
 
   root.LhlsEngine = Engine;

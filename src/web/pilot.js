@@ -4,6 +4,9 @@
 // (access units, parts or segments); its lowest point over the last moments is what could be played sooner without running dry.
 // More than the margin of that is latency for nothing: a little of it is played off by a faster rate, a lot is jumped over.
 // Running dry widens the margin, so a bad line finds its own latency; quiet minutes narrow it again.
+//
+// For some seconds after the start, and after the picture has stood still, latency matters more than a smooth picture: less is jumped over,
+// media that comes faster than it plays is not waited for, and a player that does not go on though it could is made to.
 "use strict";
 
 (function (root) {
@@ -12,9 +15,17 @@
   const MARGIN_MAX = 1.5;
   /** More than this too much is jumped over, less is played off. */
   const JUMP = 0.6;
-  /** The same for a while after running dry: who has just seen the picture stand still does not mind a jump, but minds the latency. */
-  const JUMP_AFTER_STALL = 0.25;
-  const AFTER_STALL_MS = 5000;
+  /** The same for a while after a break: who has just seen the picture stand still does not mind a jump, but minds the latency. */
+  const JUMP_AFTER_BREAK = 0.25;
+  const AFTER_BREAK_MS = 5000;
+  /** More media than this in so short a time, besides the lumps it comes in, s and ms, is a player that fetches what it has missed. */
+  const CATCHING_UP = 0.1;
+  const CATCHING_UP_MS = 200;
+  /** The page's timers stood still for this long: so did all of it. */
+  const FROZEN_MS = 500;
+  /** Dry for so long with more than the margin in hand, ms and s, the browser waits for more than it needs. */
+  const RESCUE_MS = 100;
+  const RESCUE = 0.1;
   /** Rates that nobody hears or sees. */
   const RATE_MAX = 1.08;
   const TICK_MS = 50;
@@ -33,6 +44,8 @@
       this.enabled = true;
       this.stalls = 0;
       this.jumps = 0;
+      /** When the picture last stood still; a start is no different. */
+      this.lastBreak = this.lastTick = performance.now();
       this.restart();
       this.onWaiting = () => this.waiting();
       this.onPlaying = () => (this.dry = false);
@@ -74,17 +87,28 @@
       this.dry = true;
       this.stalls++;
       this.margin = Math.min(this.margin * 1.5 + 0.02, MARGIN_MAX);
-      this.lastStall = performance.now();
+      this.lastStall = this.lastBreak = performance.now();
       this.restart();
       this.log(`ran dry, margin now ${this.margin.toFixed(2)} s`);
     }
 
     tick() {
       const { video } = this;
-      if (video.paused || video.seeking || video.readyState < 3 || !this.enabled) return;
       const now = performance.now();
-      this.started = true;
+      if (now - this.lastTick > FROZEN_MS) {
+        this.lastBreak = now;
+        this.restart();
+      }
+      this.lastTick = now;
+      if (video.paused || video.seeking || !this.enabled) return;
       const ahead = this.ahead();
+      if (video.readyState < 3) {
+        this.rescue(now, ahead);
+        return;
+      }
+      if (!this.started) this.lastBreak = now;
+      this.started = true;
+      if (now - this.lastBreak < AFTER_BREAK_MS && this.catchesUp(now, ahead)) this.restart();
       const window = Math.max(1000, 2500 * this.lump());
       this.samples.push([now, ahead]);
       while (this.samples.length && this.samples[0][0] < now - window) this.samples.shift();
@@ -100,8 +124,7 @@
         this.margin = Math.max(this.marginMin, this.margin - 0.0002);
       }
       if (!settled) return;
-      const stalled = this.lastStall !== undefined && now - this.lastStall < AFTER_STALL_MS;
-      if (excess > (stalled ? JUMP_AFTER_STALL : JUMP)) {
+      if (excess > (now - this.lastBreak < AFTER_BREAK_MS ? JUMP_AFTER_BREAK : JUMP)) {
         // To where the playhead would be had nothing happened: what is ahead now, less what has to be.
         this.jump(video.currentTime + excess);
         return;
@@ -116,6 +139,21 @@
         const played = (video.playbackRate - 1) * (TICK_MS / 1000);
         for (const sample of this.samples) sample[1] -= played;
       }
+    }
+
+    /** Whether more has come in the last moments than the line brings of itself: the low points of such a time say nothing about the line. */
+    catchesUp(now, ahead) {
+      const before = this.samples.find(([at]) => at > now - CATCHING_UP_MS);
+      return before !== undefined && ahead - before[1] > 2 * this.lump() + CATCHING_UP;
+    }
+
+    /**
+     * Each time it has run dry Chromium wants more sound in hand before it goes on: 0.4 s, 0.8 s, and so on up to three seconds. It forgets that
+     * at a seek.
+     */
+    rescue(now, ahead) {
+      if (!this.dry || now - this.lastStall < RESCUE_MS || ahead < this.margin + RESCUE) return;
+      this.jump(this.video.currentTime + ahead - this.margin);
     }
 
     jump(to) {
