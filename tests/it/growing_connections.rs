@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::media::Clip;
+use crate::common::media_playlist::Entry;
 use crate::common::playlist;
 use crate::common::publisher::Publisher;
 use crate::common::server::TestServer;
@@ -28,12 +29,17 @@ impl Live {
         publisher.send_until(2200).await;
         server.wait_for_playlist("live/a").await;
         let media = playlist::media_path(&server, "live/a").await;
-        let entries = playlist::fetch(&server, &media).await.entries;
-        let segments: Vec<_> = entries
-            .iter()
-            .map(|entry| playlist::sibling(&media, &entry.uri))
-            .collect();
-        assert_eq!(segments.len(), 5);
+        let segments = within("five segments", async {
+            loop {
+                let entries = playlist::fetch(&server, &media).await.entries;
+                if entries.len() == 5 {
+                    let path = |entry: &Entry| playlist::sibling(&media, &entry.uri);
+                    return entries.iter().map(path).collect();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
         Self {
             server,
             publisher,
