@@ -107,6 +107,12 @@ impl Segment {
         pieces_of(self.progress.load(Ordering::Acquire))
     }
 
+    /// How many pieces there are, and whether no more will come, of one moment.
+    pub fn progress(&self) -> (usize, bool) {
+        let progress = self.progress.load(Ordering::Acquire);
+        (pieces_of(progress), state_of(progress) > State::Growing)
+    }
+
     /// Appends a piece and wakes the readers. A segment that has ended takes no more: the piece is dropped.
     pub fn append(&self, piece: Piece) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);

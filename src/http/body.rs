@@ -39,7 +39,8 @@ enum Kind {
     Growing {
         segment: Arc<Segment>,
         cursor: usize,
-        subscription: Subscription,
+        /// From the first look on: a body that is handed over to the fan-out is never looked at.
+        subscription: Option<Subscription>,
         meter: Arc<Meter>,
         waited: bool,
     },
@@ -64,14 +65,23 @@ impl ResponseBody {
 
     /// A segment from its first byte, followed until it ends. `meter` learns when each piece came.
     pub fn growing(segment: Arc<Segment>, meter: Arc<Meter>) -> Self {
-        let subscription = segment.growth().subscribe();
         Self::of(Kind::Growing {
             segment,
             cursor: 0,
-            subscription,
+            subscription: None,
             meter,
             waited: false,
         })
+    }
+
+    /// The segment that this is the body of, if it is one that grows and nothing has been read from it.
+    pub(super) fn unread_segment(&self) -> Option<&Arc<Segment>> {
+        match &self.kind {
+            Kind::Growing {
+                segment, cursor: 0, ..
+            } => Some(segment),
+            _ => None,
+        }
     }
 
     /// Keeps the connection from counting as idle while this body exists.
@@ -101,15 +111,14 @@ impl Body for ResponseBody {
                 meter,
                 waited,
             } => {
-                if segment
-                    .ended()
-                    .is_some_and(|ended| ended.elapsed() > LONGEST_LAG)
-                {
+                if is_too_old(segment) {
                     meter.fell_behind();
                     return Poll::Ready(Some(Err(FellBehind)));
                 }
                 // Register before looking, else a piece that comes in between wakes nobody.
-                subscription.register(context);
+                subscription
+                    .get_or_insert_with(|| segment.growth().subscribe())
+                    .register(context);
                 let mut batch = Batch::default();
                 match segment.read(cursor, MAX_PIECES, &mut batch) {
                     Read::Wait => {
@@ -254,6 +263,13 @@ impl Extend<Piece> for Batch {
         };
         self.published = Some(published);
     }
+}
+
+/// Whether a segment ended so long ago that who still reads it as it grew has fallen behind.
+pub(super) fn is_too_old(segment: &Segment) -> bool {
+    segment
+        .ended()
+        .is_some_and(|ended| ended.elapsed() > LONGEST_LAG)
 }
 
 /// How long after a segment's end it may still be read from while it was growing. It bounds the memory that slow readers hold.

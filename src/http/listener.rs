@@ -3,15 +3,11 @@
 //! What a peer can do here is bounded by the constants at the foot, and counted by name in `lhls_limits_hit_total`. Requests of a
 //! connection are answered one after the other, so there is one in flight for each, however many are sent ahead.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +16,7 @@ use tracing::{debug, error, warn};
 
 use super::idle::{Idle, Place};
 use super::meter::{MeteredIo, Patience};
-use super::{Connection, Service};
+use super::{Connection, Service, h1};
 use crate::metrics::Metrics;
 use crate::net::{self, Preamble, PreambleError};
 #[cfg(feature = "tls")]
@@ -115,20 +111,20 @@ async fn admit(
             return;
         }
     };
+    let context = |connection| h1::Context {
+        service: &service,
+        connection,
+        place: &place,
+        shutdown: &shutdown,
+        patience: PATIENCE,
+    };
     match begun {
         Ok((Begun::Plain(stream), connection)) => {
-            serve_connection(stream, &service, &connection, &place, shutdown).await;
+            h1::serve(stream, context(&connection)).await;
         }
         #[cfg(feature = "tls")]
         Ok((Begun::Secure(stream, Protocol::Default), connection)) => {
-            Box::pin(serve_connection(
-                stream,
-                &service,
-                &connection,
-                &place,
-                shutdown,
-            ))
-            .await;
+            Box::pin(h1::serve_secure(stream, context(&connection))).await;
         }
         #[cfg(feature = "tls")]
         Ok((Begun::Secure(stream, Protocol::Http2), connection)) => {
@@ -163,52 +159,6 @@ async fn begin(
     }
     let connection = service.connect(peer, false);
     Ok((Begun::Plain(metered(stream, &connection)), connection))
-}
-
-async fn serve_connection<T: AsyncRead + AsyncWrite + Unpin>(
-    stream: T,
-    service: &Service,
-    connection: &Connection,
-    place: &Arc<Place>,
-    shutdown: CancellationToken,
-) {
-    let io = TokioIo::new(stream);
-    let answer = service_fn(|request| {
-        let busy = place.answer();
-        async move {
-            // On the heap, since hyper keeps room for this from the connection's first moment to its last.
-            let mut response = Box::pin(service.answer(connection, &request)).await;
-            response.body_mut().keep(busy);
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(io, answer);
-    let mut served = std::pin::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-        // Nothing is being answered, so nothing need be finished.
-        () = place.given_up() => {
-            service.metrics.limit("idle_connection");
-            return;
-        }
-    };
-    if let Err(error) = result {
-        debug!(peer = %connection.peer, %error, "a viewer's connection ended");
-        if error.is_timeout() {
-            service.metrics.limit("header_time");
-        } else if error.is_parse_too_large() {
-            service.metrics.limit("header_size");
-        }
-    }
 }
 
 /// Says 503 and waits for the client to have read it: closing with its request unread would take the answer back.
@@ -251,18 +201,12 @@ impl Drop for Open {
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
 Retry-After: 5\r\nCache-Control: no-store\r\nConnection: close\r\n\r\nthe server has as many connections as it may; try later";
-/// For a request's head, and for the next request of a connection that is kept alive: longer than any player's polling interval.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 /// As long as the network may leave bytes unacknowledged; and as long as a growing segment may lag. Whoever is a megabyte or a segment
 /// behind for a whole minute cannot be watching anything live, and holds memory that nobody else needs any more.
 const PATIENCE: Patience = Patience {
     stalled: Duration::from_secs(30),
     behind: Duration::from_secs(60),
 };
-/// Bounds a request's head, and how much hyper takes from a body before it writes.
-const MAX_BUFFER: usize = 64 * 1024;
-/// Browsers behind proxies send a few dozen.
-const MAX_HEADERS: usize = 100;
 /// For an idle connection to have gone: the time of a task's turn, and no reason to keep others waiting for longer.
 const MAKE_ROOM_TIME: Duration = Duration::from_millis(200);
 /// Between two lines in the log about the same trouble.

@@ -4,6 +4,7 @@
 //! viewer that takes nothing for too long, or too little for too long, is cut off here too, since hyper knows no write timeout.
 //! What it is being sent stays in memory for it alone once the ring has dropped it, so this also bounds how long that can be.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,26 +79,53 @@ impl Meter {
         self.metrics.limit("viewer_behind");
     }
 
-    fn written(&self, bytes: usize) {
+    /// A viewer has kept the server waiting for too long.
+    pub(super) fn cut_off(&self, too_late: TooLate) {
+        self.metrics.limit(match too_late {
+            TooLate::Stalled => "viewer_stalled",
+            TooLate::Slow => "viewer_slow",
+        });
+    }
+
+    /// The socket has taken so many bytes.
+    pub(super) fn sent(&self, bytes: usize) {
         self.metrics.http_bytes.inc_by(bytes as u64);
         if let Some(place) = &self.place {
             place.connection().count(bytes);
         }
-        let waiting = self.waiting.swap(0, Ordering::Relaxed);
-        if waiting > 0 {
-            let since = self.origin.elapsed().as_nanos() as u64;
-            let latency = Duration::from_nanos(since.saturating_sub(waiting - 1));
-            self.metrics.delivery_latency.observe(latency.as_secs_f64());
-            if let Some(viewer) = &*self.viewer() {
-                viewer.stream().delivered(latency);
-            }
+    }
+
+    /// A piece that the viewer had been waiting for is in the socket, so long after it was published.
+    pub(super) fn delivered(&self, latency: Duration) {
+        self.metrics.delivery_latency.observe(latency.as_secs_f64());
+        if let Some(viewer) = &*self.viewer() {
+            viewer.stream().delivered(latency);
         }
     }
 
-    fn is_kicked(&self, context: &Context<'_>) -> bool {
+    fn written(&self, bytes: usize) {
+        self.sent(bytes);
+        let waiting = self.waiting.swap(0, Ordering::Relaxed);
+        if waiting > 0 {
+            let since = self.origin.elapsed().as_nanos() as u64;
+            self.delivered(Duration::from_nanos(since.saturating_sub(waiting - 1)));
+        }
+    }
+
+    /// Whether an operator has closed the connection; if not, the task that asks is woken when one does.
+    pub(super) fn is_kicked(&self, context: &Context<'_>) -> bool {
         self.place
             .as_ref()
             .is_some_and(|place| place.connection().is_kicked(context))
+    }
+
+    /// Resolves when an operator closes the connection.
+    pub(super) async fn kicked(&self) {
+        poll_fn(|context| match self.is_kicked(context) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     fn viewer(&self) -> MutexGuard<'_, Option<Viewer>> {
@@ -114,16 +142,86 @@ pub struct Patience {
     pub behind: Duration,
 }
 
-/// A socket whose writes are measured, and may neither stall for ever nor lag for ever.
+/// How long a viewer has been keeping the server waiting.
 #[derive(Debug)]
-pub struct MeteredIo<T> {
-    inner: T,
-    meter: Arc<Meter>,
+pub struct Lateness {
     patience: Patience,
     /// Since when the socket has been full; it is not any more once everything has been written.
     full_since: Option<Instant>,
     /// Runs while the socket takes nothing.
     waits: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a viewer is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooLate {
+    /// It takes nothing.
+    #[error("the viewer has stopped reading")]
+    Stalled,
+    /// It takes too little.
+    #[error("the viewer reads too slowly to keep up")]
+    Slow,
+}
+
+impl Lateness {
+    /// Not late.
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            full_since: None,
+            waits: None,
+        }
+    }
+
+    /// The socket has taken something.
+    ///
+    /// # Errors
+    /// If that was too little for too long.
+    pub fn took(&mut self) -> Result<(), TooLate> {
+        // A socket that is never full, which is the usual one, costs no look at the clock.
+        if self.full_since.is_none() {
+            return Ok(());
+        }
+        self.waits = None;
+        if self.is_behind() {
+            return Err(TooLate::Slow);
+        }
+        Ok(())
+    }
+
+    /// The socket is full: resolves when that has been so for too long.
+    pub fn poll_full(&mut self, context: &mut Context<'_>) -> Poll<TooLate> {
+        let now = Instant::now();
+        let end = *self.full_since.get_or_insert(now) + self.patience.behind;
+        let end = end.min(now + self.patience.stalled);
+        let waits = self
+            .waits
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        ready!(waits.as_mut().poll(context));
+        Poll::Ready(if self.is_behind() {
+            TooLate::Slow
+        } else {
+            TooLate::Stalled
+        })
+    }
+
+    /// Everything has been written.
+    pub fn caught_up(&mut self) {
+        (self.full_since, self.waits) = (None, None);
+    }
+
+    fn is_behind(&self) -> bool {
+        self.full_since
+            .is_some_and(|since| since.elapsed() >= self.patience.behind)
+    }
+}
+
+/// A socket whose writes are measured, and may neither stall for ever nor lag for ever.
+#[derive(Debug)]
+pub struct MeteredIo<T> {
+    inner: T,
+    meter: Arc<Meter>,
+    lateness: Lateness,
 }
 
 impl<T> MeteredIo<T> {
@@ -132,10 +230,13 @@ impl<T> MeteredIo<T> {
         Self {
             inner,
             meter,
-            patience,
-            full_since: None,
-            waits: None,
+            lateness: Lateness::new(patience),
         }
+    }
+
+    /// The socket alone.
+    pub fn into_inner(self) -> T {
+        self.inner
     }
 
     /// Closes the measurement of a write, or starts or checks the timer of one that waits.
@@ -144,45 +245,19 @@ impl<T> MeteredIo<T> {
         result: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        match result {
+        let too_late = match result {
             Poll::Ready(Ok(bytes)) => {
                 self.meter.written(bytes);
-                // A socket that is never full, which is the usual one, costs no look at the clock.
-                if self.full_since.is_some() {
-                    self.waits = None;
-                    if self.is_behind() {
-                        return Poll::Ready(Err(self.cut_off()));
-                    }
+                match self.lateness.took() {
+                    Ok(()) => return result,
+                    Err(too_late) => too_late,
                 }
-                Poll::Ready(Ok(bytes))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                let now = Instant::now();
-                let end = *self.full_since.get_or_insert(now) + self.patience.behind;
-                let end = end.min(now + self.patience.stalled);
-                let waits = self
-                    .waits
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-                ready!(waits.as_mut().poll(context));
-                Poll::Ready(Err(self.cut_off()))
-            }
-        }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.full_since
-            .is_some_and(|since| since.elapsed() >= self.patience.behind)
-    }
-
-    fn cut_off(&self) -> io::Error {
-        let (limit, text) = if self.is_behind() {
-            ("viewer_slow", "the viewer reads too slowly to keep up")
-        } else {
-            ("viewer_stalled", "the viewer has stopped reading")
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => ready!(self.lateness.poll_full(context)),
         };
-        self.meter.metrics.limit(limit);
-        io::Error::new(io::ErrorKind::TimedOut, text)
+        self.meter.cut_off(too_late);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, too_late)))
     }
 }
 
@@ -228,7 +303,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredIo<T> {
 
     /// Called by hyper when all that it had has been written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (self.full_since, self.waits) = (None, None);
+        self.lateness.caught_up();
         Pin::new(&mut self.inner).poll_flush(context)
     }
 

@@ -20,6 +20,8 @@
 pub mod admin;
 pub mod body;
 pub mod cors;
+mod fanout;
+mod h1;
 #[cfg(feature = "tls")]
 mod h2;
 pub mod idle;
@@ -43,6 +45,7 @@ use tracing::debug;
 use self::admin::{About, Admin};
 use self::body::ResponseBody;
 use self::cors::Cors;
+use self::fanout::Edges;
 use self::idle::Idle;
 use self::meter::Meter;
 use self::response::{Cache, Refusal, Responder};
@@ -90,6 +93,8 @@ pub struct Service {
     places: Arc<Semaphore>,
     /// Those of them that may be done without.
     idle: Arc<Idle>,
+    /// Segments that are watched as they grow.
+    edges: Arc<Edges>,
 }
 
 /// One viewer's connection, for as long as it lasts.
@@ -157,6 +162,7 @@ impl Service {
             metrics,
             places: Arc::new(Semaphore::new(settings.get().max_connections)),
             idle: Arc::default(),
+            edges: Arc::default(),
             settings,
             about: About::default(),
             for_operators: false,

@@ -23,6 +23,7 @@ mod ffmpeg_round_trip;
 mod fuzz_targets;
 mod golden_playlists;
 mod group_of_pictures_length;
+mod growing_connections;
 mod hooks;
 mod hostile_viewers;
 mod http_conventions;

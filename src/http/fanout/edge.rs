@@ -1,0 +1,273 @@
+//! The viewers at the live edge of a segment, and the task that writes each new piece to all of them.
+//!
+//! One wake-up a piece, however many viewers there are; then a loop of one nonblocking write each. On several processors the viewers of a
+//! segment are dealt out to as many such tasks.
+//!
+//! The order that loses nobody: a viewer joins, writes what there is, and under its lock finds that there is nothing more; only then is it
+//! attended to. A piece that is appended later starts a round that begins after the viewer has joined, and so comes by.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use slab::Slab;
+use tokio::runtime::Handle;
+use tracing::error;
+
+use super::framing::Window;
+use super::reader::Reader;
+use crate::hls::segment::Segment;
+use crate::metrics::Metrics;
+
+/// The segments that are being watched as they grow.
+#[derive(Debug, Default)]
+pub(crate) struct Edges {
+    /// By the segment's address, which nothing else has while its edge exists.
+    table: Mutex<HashMap<usize, Weak<Edge>>>,
+}
+
+/// The live edge of one segment.
+#[derive(Debug)]
+pub(super) struct Edge {
+    edges: Arc<Edges>,
+    segment: Arc<Segment>,
+    shards: Box<[Shard]>,
+    /// Viewers that have joined so far.
+    joined: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+/// Those that one writer goes through.
+#[derive(Debug, Default)]
+struct Shard {
+    present: Mutex<Present>,
+    /// Wakes the writer when the last one has left.
+    deserted: AtomicWaker,
+    /// The writer has panicked.
+    broken: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    readers: Slab<Arc<Reader>>,
+    /// Whether there is a writer.
+    written: bool,
+}
+
+/// A viewer's place at the edge, left when dropped.
+#[derive(Debug)]
+pub(super) struct Joined {
+    edge: Arc<Edge>,
+    shard: usize,
+    key: usize,
+}
+
+impl Edges {
+    /// The edge of a segment.
+    pub(super) fn of(
+        self: &Arc<Self>,
+        segment: &Arc<Segment>,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Edge> {
+        let mut table = self.lock();
+        let key = address(segment);
+        if let Some(edge) = table.get(&key).and_then(Weak::upgrade) {
+            return edge;
+        }
+        let workers = Handle::current().metrics().num_workers();
+        let edge = Arc::new(Edge {
+            edges: Arc::clone(self),
+            segment: Arc::clone(segment),
+            shards: (0..workers).map(|_| Shard::default()).collect(),
+            joined: AtomicUsize::new(0),
+            metrics: Arc::clone(metrics),
+        });
+        table.insert(key, Arc::downgrade(&edge));
+        edge
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Weak<Edge>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Edge {
+    /// The segment.
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Puts a viewer among those that a writer goes through.
+    pub(super) fn join(self: &Arc<Self>, reader: &Arc<Reader>) -> Joined {
+        let turn = self.joined.fetch_add(1, Ordering::Relaxed) / TOGETHER;
+        let shard = turn % self.shards.len().max(1);
+        let mut present = self.shards[shard].lock();
+        let key = present.readers.insert(Arc::clone(reader));
+        if !std::mem::replace(&mut present.written, true) {
+            tokio::spawn(write(Writer {
+                edge: Arc::clone(self),
+                shard,
+            }));
+        }
+        drop(present);
+        Joined {
+            edge: Arc::clone(self),
+            shard,
+            key,
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let mut table = self.edges.lock();
+        let key = address(&self.segment);
+        // There may be a new one already.
+        if table.get(&key).is_some_and(|edge| edge.strong_count() == 0) {
+            table.remove(&key);
+        }
+    }
+}
+
+impl Shard {
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        // Nothing in the critical sections can leave the slab half changed.
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Joined {
+    /// Whether nobody is attended to here any more, because of a mistake of ours.
+    pub(super) fn is_broken(&self) -> bool {
+        self.edge.shards[self.shard].broken.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let shard = &self.edge.shards[self.shard];
+        let mut present = shard.lock();
+        present.readers.try_remove(self.key);
+        let deserted = present.readers.is_empty();
+        drop(present);
+        if deserted {
+            shard.deserted.wake();
+        }
+    }
+}
+
+/// What a writer holds on to.
+#[derive(Debug)]
+struct Writer {
+    edge: Arc<Edge>,
+    shard: usize,
+}
+
+/// Writes each new piece to everybody who is there, until the segment has ended or nobody is left.
+async fn write(writer: Writer) {
+    let (edge, shard) = (&writer.edge, writer.shard());
+    let segment = &edge.segment;
+    let growth = segment.growth().subscribe();
+    let mut window = Window::default();
+    // What there was when the last round began. What came during it has not come to everybody.
+    let mut seen = None;
+    loop {
+        let stays = poll_fn(|context| {
+            // Register before looking, else what comes in between wakes nobody.
+            growth.register(context);
+            shard.deserted.register(context.waker());
+            let mut present = shard.lock();
+            if present.readers.is_empty() {
+                present.written = false;
+                return Poll::Ready(false);
+            }
+            if seen == Some(segment.progress()) {
+                return Poll::Pending;
+            }
+            Poll::Ready(true)
+        })
+        .await;
+        if !stays {
+            return;
+        }
+        let (pieces, ended) = segment.progress();
+        seen = Some((pieces, ended));
+        round(&writer, &mut window).await;
+        // Whoever has not got the end now goes on by itself.
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Goes once through everybody.
+async fn round(writer: &Writer, window: &mut Window) {
+    let (segment, shard) = (&writer.edge.segment, writer.shard());
+    window.follow(segment);
+    let mut batch = Vec::with_capacity(BATCH);
+    let (mut next, mut since) = (0, Instant::now());
+    loop {
+        next = shard.fill(&mut batch, next);
+        if batch.is_empty() {
+            return;
+        }
+        for reader in batch.drain(..) {
+            reader.attend(window);
+        }
+        if since.elapsed() >= TURN {
+            tokio::task::yield_now().await;
+            since = Instant::now();
+        }
+        if !window.is_current(segment) {
+            window.follow(segment);
+        }
+    }
+}
+
+impl Shard {
+    /// The next few, from a place on; returns the place behind them.
+    fn fill(&self, batch: &mut Vec<Arc<Reader>>, from: usize) -> usize {
+        let present = self.lock();
+        let mut next = from;
+        while batch.len() < BATCH && next < present.readers.capacity() {
+            batch.extend(present.readers.get(next).cloned());
+            next += 1;
+        }
+        next
+    }
+}
+
+impl Writer {
+    fn shard(&self) -> &Shard {
+        &self.edge.shards[self.shard]
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.edge.metrics.panics.inc();
+        error!("a task that wrote to viewers panicked; those of one segment are lost");
+        self.shard().broken.store(true, Ordering::Release);
+        for (_, reader) in &self.shard().lock().readers {
+            reader.waker.wake();
+        }
+    }
+}
+
+fn address(segment: &Arc<Segment>) -> usize {
+    Arc::as_ptr(segment) as usize
+}
+
+/// Viewers that are looked up at once. The lock is not held while they are written to.
+const BATCH: usize = 32;
+/// How long a writer keeps a thread. Others have their turn then: what they do takes about as long.
+const TURN: Duration = Duration::from_millis(10);
+/// Viewers that a writer gets before the next one gets any: waking a second thread for a few costs more than it saves.
+const TOGETHER: usize = 16;
