@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use slab::Slab;
 use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep_until};
 use tracing::error;
 
 use super::framing::Window;
@@ -45,8 +47,8 @@ pub(super) struct Edge {
 #[derive(Debug, Default)]
 struct Shard {
     present: Mutex<Present>,
-    /// Wakes the writer when the last one has left.
-    deserted: AtomicWaker,
+    /// Wakes the writer when the last one has left, or the first one waits for its head.
+    changed: AtomicWaker,
     /// The writer has panicked.
     broken: AtomicBool,
 }
@@ -56,6 +58,8 @@ struct Present {
     readers: Slab<Arc<Reader>>,
     /// Whether there is a writer.
     written: bool,
+    /// By when somebody is to have the head of its answer.
+    heads_due: Option<Instant>,
 }
 
 /// A viewer's place at the edge, left when dropped.
@@ -141,6 +145,22 @@ impl Shard {
 }
 
 impl Joined {
+    /// Leaves the head of the answer to the writer, if that is worth it: many who ask for the next segment at once are sent its first piece
+    /// within a picture's time, and then the head can ride with it. It goes without when that takes too long.
+    pub(super) fn leaves_head(&self) -> bool {
+        let shard = &self.edge.shards[self.shard];
+        let mut present = shard.lock();
+        if present.readers.len() < MANY {
+            return false;
+        }
+        if present.heads_due.is_none() {
+            present.heads_due = Some(Instant::now() + HEAD_HELD);
+            drop(present);
+            shard.changed.wake();
+        }
+        true
+    }
+
     /// Whether nobody is attended to here any more, because of a mistake of ours.
     pub(super) fn is_broken(&self) -> bool {
         self.edge.shards[self.shard].broken.load(Ordering::Acquire)
@@ -155,7 +175,7 @@ impl Drop for Joined {
         let deserted = present.readers.is_empty();
         drop(present);
         if deserted {
-            shard.deserted.wake();
+            shard.changed.wake();
         }
     }
 }
@@ -175,22 +195,31 @@ async fn write(writer: Writer) {
     let mut window = Window::default();
     // What there was when the last round began. What came during it has not come to everybody.
     let mut seen = None;
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     loop {
         let stays = poll_fn(|context| {
             // Register before looking, else what comes in between wakes nobody.
             growth.register(context);
-            shard.deserted.register(context.waker());
+            shard.changed.register(context.waker());
             let mut present = shard.lock();
             if present.readers.is_empty() {
                 present.written = false;
                 return Poll::Ready(false);
             }
-            if seen == Some(segment.progress()) {
-                return Poll::Pending;
+            let due = present.heads_due;
+            drop(present);
+            if seen != Some(segment.progress()) {
+                return Poll::Ready(true);
             }
-            Poll::Ready(true)
+            let Some(due) = due else { return Poll::Pending };
+            timer
+                .get_or_insert_with(|| Box::pin(sleep_until(due.into())))
+                .as_mut()
+                .poll(context)
+                .map(|()| true)
         })
         .await;
+        timer = None;
         if !stays {
             return;
         }
@@ -207,6 +236,8 @@ async fn write(writer: Writer) {
 /// Goes once through everybody.
 async fn round(writer: &Writer, window: &mut Window) {
     let (segment, shard) = (&writer.edge.segment, writer.shard());
+    // Everybody who is there by now gets its head.
+    shard.lock().heads_due = None;
     window.follow(segment);
     let mut batch = Vec::with_capacity(BATCH);
     let (mut next, mut since) = (0, Instant::now());
@@ -269,5 +300,10 @@ fn address(segment: &Arc<Segment>) -> usize {
 const BATCH: usize = 32;
 /// How long a writer keeps a thread. Others have their turn then: what they do takes about as long.
 const TURN: Duration = Duration::from_millis(10);
+/// Viewers of one writer from which on heads ride with first pieces. For fewer there is nothing to save.
+const MANY: usize = 64;
+/// How long a head may wait for the first piece to ride with: the time from one picture to the next, at 25 a second, and some. Players have
+/// a segment to play meanwhile.
+const HEAD_HELD: Duration = Duration::from_millis(60);
 /// Viewers that a writer gets before the next one gets any: waking a second thread for a few costs more than it saves.
 const TOGETHER: usize = 16;

@@ -105,7 +105,7 @@ impl Following<'_> {
             return Poll::Ready(Ok(()));
         }
         self.listen(&turn, context)?;
-        if turn.attended {
+        if turn.is_attended() {
             return Poll::Pending;
         }
         self.catch_up(&mut turn, context)
@@ -141,6 +141,14 @@ impl Following<'_> {
                 return Poll::Pending;
             }
             let window = Window::read(segment, turn.cursor.piece(), budget);
+            if turn.cursor.is_new() && window.is_empty() {
+                let joined = self.joined.get_or_insert_with(|| edge.join(&self.reader));
+                // It may have begun before the viewer joined.
+                if window.is_current(segment) && joined.leaves_head() {
+                    turn.rest();
+                    return Poll::Pending;
+                }
+            }
             let (step, sent) = turn.write(&window)?;
             if sent > 0 {
                 self.took()?;
@@ -153,7 +161,7 @@ impl Following<'_> {
                 }
                 Step::AtEdge if window.is_current(segment) => {
                     self.lateness.caught_up();
-                    turn.attended = true;
+                    turn.rest();
                     return Poll::Pending;
                 }
                 Step::AtEdge | Step::More => {}

@@ -62,6 +62,11 @@ impl Cursor {
         self.piece
     }
 
+    /// Whether nothing has been sent.
+    pub(super) fn is_new(&self) -> bool {
+        self.piece == 0 && self.offset == 0 && !self.head.is_empty()
+    }
+
     /// Whether everything has been sent.
     pub(super) fn is_over(&self) -> bool {
         self.over
@@ -134,6 +139,11 @@ impl Window {
     /// Whether there is still nothing more.
     pub(super) fn is_current(&self, segment: &Segment) -> bool {
         (self.end(), self.ends) == segment.progress()
+    }
+
+    /// Whether there is nothing in it, and its end is not known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && !self.ends
     }
 
     /// Whether there was nothing more when this was put together.

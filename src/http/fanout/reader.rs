@@ -28,8 +28,9 @@ pub(super) struct Turn {
     pub(super) cursor: Cursor,
     /// Whether the writer writes. Else the connection's task does.
     ///
-    /// Invariant: it becomes true only while the viewer is among those that the writer goes through, and has all that there is.
-    pub(super) attended: bool,
+    /// Invariant: it becomes true only while the viewer is among those that the writer goes through, and has all that there is, except
+    /// perhaps for the head.
+    attended: bool,
     /// What went wrong while the writer wrote.
     pub(super) failed: Option<io::Error>,
     /// Whether the viewer had everything there was, so the next piece's way to it can be measured.
@@ -92,6 +93,16 @@ impl Reader {
 }
 
 impl Turn {
+    /// Whether the writer writes.
+    pub(super) fn is_attended(&self) -> bool {
+        self.attended
+    }
+
+    /// Leaves the viewer, who has all that there is, to the writer.
+    pub(super) fn rest(&mut self) {
+        (self.attended, self.waited) = (true, true);
+    }
+
     /// Writes as much of what `window` has as the socket takes at once, and says how many bytes that were.
     ///
     /// # Errors
