@@ -81,6 +81,8 @@ pub struct Packager {
     last_of_audio: Option<Ticks>,
     /// All pauses of this run, which its times are put back by.
     pauses: Ticks,
+    /// The ones among them that one track has shown and the other has not confirmed yet.
+    doubtful: Option<(Track, Ticks)>,
     /// When the latest piece went out.
     last_piece: Option<Instant>,
     /// The media's wall-clock time is to be set anew.
@@ -129,6 +131,7 @@ impl Packager {
             last_of_video: None,
             last_of_audio: None,
             pauses: Ticks::ZERO,
+            doubtful: None,
             last_piece: None,
             clock_jumped: false,
             audio: Vec::new(),
@@ -218,6 +221,7 @@ impl Packager {
         self.resuming = !self.cutters.is_empty();
         // The next run is told where to start on the timeline as it is.
         self.pauses = Ticks::ZERO;
+        self.doubtful = None;
     }
 
     /// Where the next run's first access unit belongs on the timeline, to continue it: right behind the last one. `None` before the
@@ -300,6 +304,7 @@ impl Packager {
     fn close_pause(&mut self, mut unit: AccessUnit) -> AccessUnit {
         unit.dts -= self.pauses;
         unit.pts -= self.pauses;
+        self.doubt_pause(&mut unit);
         if let Some(last) = self.last_unit {
             let (step, usual) = (unit.dts - last, self.pictures.interval);
             if step > PAUSE && step > usual + usual + usual {
@@ -308,6 +313,9 @@ impl Packager {
                 unit.dts -= pause;
                 unit.pts -= pause;
                 self.clock_jumped = true;
+                let before = self.doubtful.filter(|before| before.0 == unit.track);
+                let before = before.map_or(Ticks::ZERO, |before| before.1);
+                self.doubtful = Some((unit.track, before + pause));
                 debug!(seconds = pause.as_seconds_f64(), "the publisher has paused");
             }
         }
@@ -328,6 +336,27 @@ impl Packager {
         *own = Some(unit.dts);
         self.last_unit = Some(self.last_unit.map_or(unit.dts, |last| last.max(unit.dts)));
         unit
+    }
+
+    /// Takes back what one track has shown for a pause if the other track goes on as if nothing had been: then only the times of the one have
+    /// jumped, and stay ahead.
+    fn doubt_pause(&mut self, unit: &mut AccessUnit) {
+        let Some((_, pause)) = self.doubtful.take_if(|doubtful| doubtful.0 != unit.track) else {
+            return;
+        };
+        let own = match unit.track {
+            Track::Video => self.last_of_video,
+            Track::Audio => self.last_of_audio,
+        };
+        let undone = pause.min(self.pauses);
+        if undone > Ticks::ZERO
+            && own.is_some_and(|last| last - unit.dts > Ticks::new(pause.get() / 2))
+        {
+            self.pauses -= undone;
+            unit.dts += undone;
+            unit.pts += undone;
+            self.last_unit = self.last_unit.map(|last| last + undone);
+        }
     }
 
     fn push_live(&mut self, unit: AccessUnit, now: Now) {

@@ -536,6 +536,28 @@ fn key_frames_out_of_turn_and_holes_break_no_promise() {
     }
 }
 
+/// Each picture was taken for the end of a pause, and the sound after it for the proof that there was none: it came out at a tick a frame.
+#[test]
+fn pictures_that_jump_ahead_of_the_sound_leave_the_sound_alone() {
+    let mut feed = Feed::new(|_| ());
+    feed.pictures(120, 30);
+    feed.audio = false;
+    for n in 0..120 {
+        feed.offset = Ticks::from_millis(2000);
+        feed.pictures_from(n, 1, 30);
+        feed.offset = Ticks::ZERO;
+        while feed.audio_sent * 21_333 < feed.time {
+            let before = feed.packager.last_of_audio.expect("sound");
+            feed.sound();
+            let step = feed.packager.last_of_audio.expect("sound") - before;
+            assert_eq!(step.get(), 1920, "picture {n}");
+        }
+    }
+    let ahead = feed.packager.last_of_video.expect("pictures")
+        - feed.packager.last_of_audio.expect("sound");
+    assert!(ahead.get() / 90 > 1900, "{ahead:?}");
+}
+
 /// Found by fuzzing: the first cut inside the group was due to a hole, and took the key frame with it.
 #[test]
 fn a_session_does_not_start_inside_a_group_that_was_cut_before() {
