@@ -431,7 +431,8 @@ pub struct ServeArgs {
     )]
     pub shutdown_timeout: Span,
 
-    /// Worker threads; by default one for each processor [1 to 512].
+    /// Worker threads; by default one for each processor. From two on there are as many again for publishers and for writing what they send
+    /// to viewers [1 to 512].
     #[arg(long, env = "LHLS_THREADS", value_name = "N")]
     pub threads: Option<usize>,
 

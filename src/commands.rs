@@ -12,7 +12,8 @@ use lhls::rtmp::url::Url;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{cancel_on_signal, runtime, serve_with, usage_error};
+use super::{cancel_on_signal, serve_with, usage_error};
+use crate::threads::{processors, runtime};
 
 /// Runs the server and publishes the test picture to it, through its real RTMP port.
 pub(super) fn demo(layers: &Layers, args: &DemoArgs) -> ExitCode {
@@ -59,7 +60,7 @@ pub(super) fn publish_test(args: &PublishTestArgs) -> ExitCode {
         },
         Err(error) => return usage_error(&error),
     };
-    let runtime = match runtime(None) {
+    let runtime = match runtime(processors()) {
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
     };

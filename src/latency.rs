@@ -9,7 +9,8 @@ use lhls::viewer::report::{Report, live_line};
 use lhls::viewer::{self, MAX_VIEWERS, Mode, Options};
 use tokio_util::sync::CancellationToken;
 
-use super::{cancel_on_signal, runtime, usage_error};
+use super::{cancel_on_signal, usage_error};
+use crate::threads::{processors, runtime};
 
 /// Watches a stream and prints what was measured. The exit code is 1 if it could not be watched or was too late.
 pub(super) fn latency(args: &LatencyArgs) -> ExitCode {
@@ -17,7 +18,7 @@ pub(super) fn latency(args: &LatencyArgs) -> ExitCode {
         Ok(options) => options,
         Err(error) => return usage_error(&error),
     };
-    let runtime = match runtime(None) {
+    let runtime = match runtime(processors()) {
         Ok(runtime) => runtime,
         Err(error) => return usage_error(&error.into()),
     };

@@ -8,6 +8,7 @@ mod latency;
 #[cfg(feature = "manual")]
 mod manual;
 mod reload;
+mod threads;
 
 use std::process::ExitCode;
 
@@ -18,11 +19,12 @@ use lhls::config::layers::{self, Layers};
 use lhls::config::secret::Secret;
 use lhls::server::Server;
 use lhls::systemd::Notifier;
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
+
+use crate::threads::Threads;
 
 fn main() -> ExitCode {
     let layers = match Layers::read(std::env::args_os()) {
@@ -72,17 +74,20 @@ fn serve_with(
         config.access.admit(name, key);
     }
     let (access, hooks) = (config.access.clone(), config.hooks.clone());
-    let runtime = match runtime(config.threads) {
-        Ok(runtime) => runtime,
+    let threads = match Threads::start(config.threads) {
+        Ok(threads) => threads,
         Err(error) => return usage_error(&error.into()),
     };
     let systemd = match Notifier::from_environment() {
         Ok(systemd) => systemd,
         Err(error) => return usage_error(&error.into()),
     };
-    runtime.block_on(async {
+    threads.others.block_on(async {
         let server = match Server::bind(config) {
-            Ok(server) => server,
+            Ok(server) => match threads.media() {
+                Some(runtime) => server.with_media_on(runtime),
+                None => server,
+            },
             Err(error) => return usage_error(&error.into()),
         };
         // Before anything is said: whoever waits for the line below may send a signal the moment it comes.
@@ -131,20 +136,6 @@ fn serve_with(
         let _ = told.await;
         ExitCode::SUCCESS
     })
-}
-
-fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
-    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
-    // With one thread there is nobody to share work with, and the runtime made for that spends less on each wake-up.
-    let mut builder = match threads.unwrap_or_else(processors) {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        count => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(count);
-            builder
-        }
-    };
-    builder.enable_all().build()
 }
 
 /// Cancels on the first Ctrl-C or SIGTERM, and ends the process at once on the second. Signals are caught from the return of this

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,6 +69,7 @@ pub struct Server {
     access: Arc<Access>,
     notices: hooks::Worker,
     live: Reload,
+    media: Option<Handle>,
 }
 
 /// What can be changed while the server runs.
@@ -169,7 +171,17 @@ impl Server {
             registry,
             metrics,
             notices,
+            media: None,
         })
+    }
+
+    /// The same, with publishers, and the writing of pieces to those who watch, on another runtime than the one that it is run on: those
+    /// who come and go by the thousand do not come before the next picture then.
+    pub fn with_media_on(self, runtime: &Handle) -> Self {
+        Self {
+            media: Some(runtime.clone()),
+            ..self
+        }
     }
 
     /// Where publishers connect: the port is known also when any was asked for.
@@ -230,6 +242,7 @@ impl Server {
             registry,
             metrics,
             notices,
+            media,
         } = self;
         let hooks = Arc::clone(&live.hooks);
         let notices_stop = CancellationToken::new();
@@ -248,7 +261,9 @@ impl Server {
             rtmp_port: rtmp.local_addr().map_or(0, |address| address.port()),
             http_port: live.rtmp.get().http_port,
             shutdown: shutdown.clone(),
+            media: media.clone(),
         };
+        let media = media.unwrap_or_else(Handle::current);
         let proxies = |port| Preamble {
             proxy: expectation(&proxied, &live.http.get().trusted, port),
             #[cfg(feature = "tls")]
@@ -263,6 +278,7 @@ impl Server {
                 Arc::clone(&live.http),
             )
             .with(about.clone())
+            .with_media_on(&media)
         };
         let (publishers, viewers) = (TaskTracker::new(), TaskTracker::new());
         let viewers_shutdown = CancellationToken::new();
@@ -283,7 +299,7 @@ impl Server {
             viewers.clone(),
             viewers_shutdown.clone(),
         ));
-        tokio::spawn(rtmp::listener::serve(
+        media.spawn(rtmp::listener::serve(
             rtmp,
             proxies(ProxiedPort::Rtmp),
             Arc::clone(&shared),
@@ -312,7 +328,7 @@ impl Server {
                     ..proxies(ProxiedPort::Rtmps)
                 };
                 let (tasks, shutdown) = (publishers.clone(), shutdown.clone());
-                tokio::spawn(rtmp::listener::serve(
+                media.spawn(rtmp::listener::serve(
                     listener, preamble, shared, tasks, shutdown,
                 ));
             }

@@ -39,6 +39,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
@@ -173,6 +174,14 @@ impl Service {
     /// The same, with what it can tell operators of the server.
     pub fn with(self, about: About) -> Self {
         Self { about, ..self }
+    }
+
+    /// The same, with pieces written to those who watch on that runtime, which publishers are on as well.
+    pub fn with_media_on(self, runtime: &Handle) -> Self {
+        Self {
+            edges: Arc::new(Edges::written_on(runtime)),
+            ..self
+        }
     }
 
     /// The same, for the operators' own port, which has places of its own: they get in when viewers have taken all of theirs.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
@@ -52,6 +53,8 @@ pub struct About {
     pub http_port: u16,
     /// Cancelled when the server begins to end.
     pub shutdown: CancellationToken,
+    /// Where publishers' tasks run, and writers', if not where viewers' do.
+    pub media: Option<Handle>,
 }
 
 /// A path that is for operators.
@@ -153,8 +156,9 @@ impl Admin<'_> {
         metrics
             .ring_bytes
             .set(sum(|stream| stream.ring_bytes() as i64));
-        let runtime = tokio::runtime::Handle::current().metrics();
-        metrics.tasks.set(runtime.num_alive_tasks() as i64);
+        let alive = |runtime: &Handle| runtime.metrics().num_alive_tasks() as i64;
+        let media = self.about.media.as_ref().map_or(0, alive);
+        metrics.tasks.set(alive(&Handle::current()) + media);
         let mut live: Vec<_> = streams
             .iter()
             .filter(|stream| !stream.output().ended() && stream.output().multivariant().is_some())

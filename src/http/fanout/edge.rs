@@ -30,6 +30,8 @@ use crate::metrics::Metrics;
 pub(crate) struct Edges {
     /// By the segment's address, which nothing else has while its edge exists.
     table: Mutex<HashMap<usize, Weak<Edge>>>,
+    /// Where writers run, if not where viewers' connections do.
+    writers: Option<Handle>,
 }
 
 /// The live edge of one segment.
@@ -71,6 +73,14 @@ pub(super) struct Joined {
 }
 
 impl Edges {
+    /// None yet, with writers that run there.
+    pub(crate) fn written_on(runtime: &Handle) -> Self {
+        Self {
+            writers: Some(runtime.clone()),
+            ..Self::default()
+        }
+    }
+
     /// The edge of a segment.
     pub(super) fn of(
         self: &Arc<Self>,
@@ -82,7 +92,7 @@ impl Edges {
         if let Some(edge) = table.get(&key).and_then(Weak::upgrade) {
             return edge;
         }
-        let workers = Handle::current().metrics().num_workers();
+        let workers = self.runtime().metrics().num_workers();
         let edge = Arc::new(Edge {
             edges: Arc::clone(self),
             segment: Arc::clone(segment),
@@ -92,6 +102,10 @@ impl Edges {
         });
         table.insert(key, Arc::downgrade(&edge));
         edge
+    }
+
+    fn runtime(&self) -> Handle {
+        self.writers.clone().unwrap_or_else(Handle::current)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Weak<Edge>>> {
@@ -112,7 +126,7 @@ impl Edge {
         let mut present = self.shards[shard].lock();
         let key = present.readers.insert(Arc::clone(reader));
         if !std::mem::replace(&mut present.written, true) {
-            tokio::spawn(write(Writer {
+            self.edges.runtime().spawn(write(Writer {
                 edge: Arc::clone(self),
                 shard,
             }));
