@@ -44,6 +44,9 @@ pub struct Options {
     /// Only these attacks.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Attack another server on the machine, not the one of the good viewers: what they notice then is the machine.
+    #[arg(long)]
+    beside: bool,
     /// Where the results go.
     #[arg(long, default_value = "target/hostile.json")]
     json: PathBuf,
@@ -85,6 +88,13 @@ struct Line {
     panics: f64,
 }
 
+/// A server with one stream, ended with its handle.
+struct Live {
+    server: Process,
+    http: SocketAddr,
+    _publisher: Publisher,
+}
+
 /// A process that is ended with its handle.
 struct Process(Child);
 
@@ -119,26 +129,8 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
 
 impl Line {
     async fn measure(options: &Options, attack: &Attack) -> anyhow::Result<Self> {
-        let (rtmp, http) = (free_port()?, free_port()?);
-        let server = Command::new(&options.server)
-            .args(["--log", "error", "serve", "--retain", "1m"])
-            .args(["--rtmp-listen", &rtmp.to_string()])
-            .args(["--http-listen", &http.to_string()])
-            .stdin(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {}; is it built?", options.server.display()))?;
-        let server = Process(server);
-        let pid = server.0.id();
-        wait_for(http)?;
-        let signal = Arc::new(Signal::new(SignalOptions {
-            bit_rate: 1_500_000,
-            fps: 30,
-            gop: 30,
-            audio: true,
-        }));
-        let sent = Arc::new(Sent::default());
-        let _publisher = Publisher::start(rtmp, STREAM, signal, Duration::ZERO, sent).await?;
-        sleep(Duration::from_millis(2500)).await;
+        let live = Live::start(options).await?;
+        let (http, pid) = (live.http, live.server.0.id());
         let seen = Arc::new(Seen::default());
         seen.until.store(u64::MAX, Ordering::Relaxed);
         let viewers: Vec<Viewer> = (0..options.viewers)
@@ -164,22 +156,27 @@ impl Line {
         watch(&seen);
         sleep(Duration::from_secs(options.before)).await;
         let before = watch(&seen);
+        let other = match options.beside {
+            true => Some(Live::start(options).await?),
+            false => None,
+        };
+        let attacked = other.as_ref().map_or(http, |other| other.http);
         let usage = Usage::of(pid);
-        let mut page = Connection::open(http).await?;
+        let mut page = Connection::open(attacked).await?;
         let segment = Listed::fetch(&mut page, STREAM).await?.segments;
         drop(page);
         let seconds = options.seconds.unwrap_or(attack.seconds);
         let segment = format!(
-            "http://{http}{}",
+            "http://{attacked}{}",
             segment.first().cloned().unwrap_or_default()
         );
-        let attacker = attack.start(http, &segment, seconds)?;
+        let attacker = attack.start(attacked, &segment, seconds)?;
         let begun = Instant::now();
         watch(&seen);
         let (mut connections, mut most) = (0.0_f64, usage.resident);
         while begun.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_secs(1)).await;
-            let metrics = metrics(http).await?;
+            let metrics = metrics(attacked).await?;
             connections = connections.max(value(&metrics, "lhls_http_connections"));
             most = most.max(Usage::of(pid).resident);
         }
@@ -299,6 +296,35 @@ impl Line {
             ("server_cores", self.cores.into()),
             ("dropped", Json::List(limits.collect())),
         ])
+    }
+}
+
+impl Live {
+    async fn start(options: &Options) -> anyhow::Result<Self> {
+        let (rtmp, http) = (free_port()?, free_port()?);
+        let server = Command::new(&options.server)
+            .args(["--log", "error", "serve", "--retain", "1m"])
+            .args(["--rtmp-listen", &rtmp.to_string()])
+            .args(["--http-listen", &http.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}; is it built?", options.server.display()))?;
+        let server = Process(server);
+        wait_for(http)?;
+        let signal = Arc::new(Signal::new(SignalOptions {
+            bit_rate: 1_500_000,
+            fps: 30,
+            gop: 30,
+            audio: true,
+        }));
+        let sent = Arc::new(Sent::default());
+        let publisher = Publisher::start(rtmp, STREAM, signal, Duration::ZERO, sent).await?;
+        sleep(Duration::from_millis(2500)).await;
+        Ok(Self {
+            server,
+            http,
+            _publisher: publisher,
+        })
     }
 }
 
