@@ -194,7 +194,7 @@ impl Line {
         let limits = metrics.lines().filter_map(|line| {
             let rest = line.strip_prefix("lhls_limits_hit_total{reason=\"")?;
             let (name, count) = rest.split_once("\"} ")?;
-            Some((name.to_owned(), count.parse().ok()?))
+            Some((name.to_owned(), count.parse().ok()?)).filter(|&(_, count)| count > 0.0)
         });
         Ok(Self {
             name: attack.name,
