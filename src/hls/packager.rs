@@ -10,7 +10,7 @@
 //! One packager lives as long as its stream and is used by one publisher at a time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tracing::{debug, info, warn};
@@ -90,6 +90,8 @@ pub struct Packager {
     /// Audio that waits for its ride.
     audio: Vec<AccessUnit>,
     cutters: Vec<Cutter>,
+    /// When the latest of them was begun.
+    opened: Option<SystemTime>,
     /// The base part that is being filled.
     part: Option<OpenPart>,
     plan: Option<PartPlan>,
@@ -136,6 +138,7 @@ impl Packager {
             clock_jumped: false,
             audio: Vec::new(),
             cutters: Vec::new(),
+            opened: None,
             part: None,
             plan: None,
             clock: DateClock::default(),
@@ -558,6 +561,14 @@ impl Packager {
         })
     }
 
+    /// The time that a session opens at, which it is named after: never the same millisecond twice, however much comes in one.
+    fn opening(&mut self, now: Now) -> Now {
+        let next = self.opened.map(|opened| opened + Duration::from_millis(1));
+        let wall = next.map_or(now.wall, |next| next.max(now.wall));
+        self.opened = Some(wall);
+        Now { wall, ..now }
+    }
+
     /// Starts the first segment.
     fn start_first(&mut self, unit: &AccessUnit, now: Now) {
         let start = Start {
@@ -565,7 +576,7 @@ impl Packager {
             independent: unit.key,
             discontinuity: false,
         };
-        let mut cutter = Cutter::new(unit.pts, start, now);
+        let mut cutter = Cutter::new(unit.pts, start, self.opening(now));
         // Audio is cut by time, so there is nothing to learn: the playlist can be had at once.
         if unit.track == Track::Audio {
             let plan = self.part_plan();
@@ -683,7 +694,7 @@ impl Packager {
             independent: true,
             discontinuity: false,
         };
-        let mut cutter = Cutter::new(key_pts, start, now);
+        let mut cutter = Cutter::new(key_pts, start, self.opening(now));
         cutter.resume(pieces, parts);
         self.cutters.push(cutter);
     }

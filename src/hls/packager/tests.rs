@@ -23,6 +23,8 @@ struct Feed {
     audio: bool,
     /// From the publisher's time to the stream's.
     offset: Ticks,
+    /// Everything comes in the same moment.
+    at_once: bool,
 }
 
 impl Feed {
@@ -48,11 +50,12 @@ impl Feed {
             audio_sent: 0,
             audio: true,
             offset: Ticks::ZERO,
+            at_once: false,
         }
     }
 
     fn now(&self) -> Now {
-        let time = Duration::from_micros(self.time);
+        let time = Duration::from_micros(if self.at_once { 0 } else { self.time });
         Now {
             instant: self.origin + time,
             wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000) + time,

@@ -57,3 +57,18 @@ fn pictures_that_stay_away_for_a_second_do_not_stretch_a_segment() {
         "{playlist}"
     );
 }
+
+/// Found by fuzzing: so much in one moment that a second session begins in it.
+#[test]
+fn sessions_that_open_in_the_same_moment_have_names_of_their_own() {
+    let mut feed = Feed::new(|_| ());
+    feed.at_once = true;
+    feed.pictures(91, 30);
+    feed.pictures(29, 120);
+    for _ in 0..4 {
+        feed.pictures(90, 90);
+    }
+    let sessions = feed.sessions();
+    assert_eq!(sessions.len(), 2);
+    assert_ne!(sessions[0].id(), sessions[1].id());
+}
