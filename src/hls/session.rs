@@ -582,7 +582,13 @@ impl Window {
                 .get(joining)
                 .map_or(Duration::ZERO, |entry| entry.duration);
         }
-        let usual = self.growing.saturating_sub(LISTED_FINISHED);
+        // Entries with nothing in them push nobody out who has not been fetched yet.
+        let (mut usual, mut finished) = (self.growing, 0);
+        while usual > first && finished < LISTED_FINISHED && self.growing - usual < MOST_LISTED {
+            usual -= 1;
+            let gap = self.entries.get(usual).is_some_and(|entry| entry.gap);
+            finished += usize::from(!gap);
+        }
         self.listed = self.advanced(self.listed, usual, false);
         self.listed_low_latency = self.advanced(self.listed_low_latency, first, false);
         self.seams.listed = self.advanced(self.seams.listed, joining, true);

@@ -659,6 +659,11 @@ fn a_publisher_that_comes_back_changed_starts_behind_what_was_announced() {
         "{playlist}"
     );
     assert!(playlist.contains("#EXT-X-VERSION:8\n"), "{playlist}");
+    let left = extinf(&lines[..first].join("\n"));
+    assert!(
+        left.iter().any(|&seconds| seconds > 0.1),
+        "what may not have been fetched yet is still listed: {playlist}"
+    );
     let (id, sequence) = announced
         .trim_end_matches(".ts")
         .rsplit_once('-')
