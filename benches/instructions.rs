@@ -27,11 +27,14 @@ use std::task::Context;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use clap::Parser;
 use http_body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lhls::auth::{Access, Rules};
+use lhls::cli::ServeArgs;
+use lhls::config::Config;
 use lhls::flv::{Demuxer, Event};
 use lhls::hls::Now;
 use lhls::hls::names::Early;
@@ -47,6 +50,7 @@ use lhls::live::Live;
 use lhls::metrics::Metrics;
 use lhls::proxy::TrustedProxies;
 use lhls::rtmp::chunk::{ChunkReader, kind};
+use lhls::server::Server;
 use lhls::stream::name::StreamName;
 use lhls::stream::registry::{Policy, Registry};
 use lhls::stream::subscribers::Subscribers;
@@ -55,8 +59,10 @@ use rml_rtmp::chunk_io::ChunkSerializer;
 use rml_rtmp::messages::MessagePayload;
 use rml_rtmp::time::RtmpTimestamp;
 use signal::{Options, Signal};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 fn main() {
     let signal = Signal::new(Options {
@@ -68,6 +74,7 @@ fn main() {
     publisher(&signal);
     fan_out();
     http(&signal);
+    sockets(&signal);
 }
 
 /// From the publisher's bytes to pieces in the ring: pictures of 5 kB with one or two frames of sound each.
@@ -241,7 +248,7 @@ fn counted_poll_body(body: &mut ResponseBody, context: &mut Context<'_>) {
     black_box(Pin::new(&mut *body).poll_frame(context).is_ready());
 }
 
-/// The same through hyper and the runtime, from the piece's being appended to its having been written, with a pipe for a socket.
+/// The same through hyper and the runtime, as over TLS, from the piece's being appended to its having been written, with a pipe for a socket.
 fn http(signal: &Signal) {
     let (registry, mut publication) = published();
     let registry = Arc::new(registry);
@@ -261,40 +268,8 @@ fn http(signal: &Signal) {
         Arc::clone(&metrics),
         Arc::new(Live::new(settings)),
     ));
-    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
-    demuxer
-        .video(0, signal.video_header(), &mut events)
-        .unwrap();
-    demuxer
-        .audio(0, signal.audio_header(), &mut events)
-        .unwrap();
-    let origin = Now::read();
-    let mut number = 0;
-    let mut picture = |publication: &mut Publication| {
-        let at = signal.picture_time(number);
-        let time = at.as_millis() as u32;
-        demuxer
-            .video(time, signal.picture(number, 0), &mut events)
-            .unwrap();
-        demuxer
-            .audio(time, signal.audio_frame(), &mut events)
-            .unwrap();
-        let now = Now {
-            instant: origin.instant + at,
-            wall: origin.wall + at,
-        };
-        publication.push(events.drain(..), now);
-        number += 1;
-    };
-    // The first group of pictures and the start of the second: there is a playlist.
-    for _ in 0..31 {
-        picture(&mut publication);
-    }
-    let sessions = publication.stream().output().sessions();
-    let playlist = sessions[0].media(Early::Usual).plain().clone();
-    let playlist = std::str::from_utf8(&playlist).unwrap();
-    let mut segments = playlist.lines().filter(|line| !line.starts_with('#'));
-    let segment = format!("/bench/stream/{}", segments.nth(1).unwrap());
+    let mut pictures = Pictures::new(signal);
+    let segment = pictures.start(&mut publication);
 
     let runtime = runtime();
     let mut clients = connections(&runtime, &service, &metrics);
@@ -310,7 +285,7 @@ fn http(signal: &Signal) {
     calls("counted_answer_segment", VIEWERS);
     drain(&runtime, &mut clients);
     for _ in 0..ROUNDS.min(25) {
-        picture(&mut publication);
+        pictures.push(&mut publication);
         counted_deliver(&runtime);
         drain(&runtime, &mut clients);
     }
@@ -325,6 +300,107 @@ fn http(signal: &Signal) {
     });
     counted_answer_playlist(&runtime);
     calls("counted_answer_playlist", VIEWERS);
+}
+
+/// A piece to viewers over sockets, which one loop writes to. What the system does for it is not counted.
+fn sockets(signal: &Signal) {
+    let line = "lhls --rtmp-listen 127.0.0.1:0 --http-listen 127.0.0.1:0".split(' ');
+    let config = Config::new(&Line::try_parse_from(line).unwrap().serve).unwrap();
+    let runtime = runtime();
+    let entered = runtime.enter();
+    let server = Server::bind(config).unwrap();
+    let (registry, address) = (server.registry(), server.http_address().unwrap());
+    runtime.spawn(server.run(CancellationToken::new()));
+    let name = StreamName::new("bench", "stream").unwrap();
+    let mut publication = registry.publish(name, Now::read()).unwrap();
+    let mut pictures = Pictures::new(signal);
+    let segment = pictures.start(&mut publication);
+    let mut clients = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..VIEWERS {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(request(&segment).as_bytes())
+                .await
+                .unwrap();
+            clients.push(client);
+        }
+        clients
+    });
+    for client in &clients {
+        runtime.block_on(client.readable()).unwrap();
+    }
+    for _ in 0..ROUNDS.min(25) {
+        drain(&runtime, &mut clients);
+        pictures.push(&mut publication);
+        counted_write_piece(&runtime);
+    }
+    calls("counted_write_piece", VIEWERS * ROUNDS.min(25));
+    drop(entered);
+    runtime.shutdown_background();
+}
+
+#[inline(never)]
+fn counted_write_piece(runtime: &Runtime) {
+    settle(black_box(runtime), "write_piece");
+}
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// What a publisher sends, a picture at a time.
+struct Pictures<'a> {
+    signal: &'a Signal,
+    demuxer: Demuxer,
+    events: Vec<Event>,
+    origin: Now,
+    number: u32,
+}
+
+impl<'a> Pictures<'a> {
+    fn new(signal: &'a Signal) -> Self {
+        let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
+        let (video, audio) = (signal.video_header(), signal.audio_header());
+        demuxer.video(0, video, &mut events).unwrap();
+        demuxer.audio(0, audio, &mut events).unwrap();
+        Self {
+            signal,
+            demuxer,
+            events,
+            origin: Now::read(),
+            number: 0,
+        }
+    }
+
+    /// The first group of pictures and the start of the second, so that there is a playlist. Returns the path of the segment that grows.
+    fn start(&mut self, publication: &mut Publication) -> String {
+        for _ in 0..31 {
+            self.push(publication);
+        }
+        let sessions = publication.stream().output().sessions();
+        let playlist = sessions[0].media(Early::Usual).plain().clone();
+        let playlist = std::str::from_utf8(&playlist).unwrap();
+        let mut segments = playlist.lines().filter(|line| !line.starts_with('#'));
+        format!("/bench/stream/{}", segments.nth(1).unwrap())
+    }
+
+    fn push(&mut self, publication: &mut Publication) {
+        let Self { signal, events, .. } = self;
+        let at = signal.picture_time(self.number);
+        let time = at.as_millis() as u32;
+        let (picture, sound) = (signal.picture(self.number, 0), signal.audio_frame());
+        self.demuxer.video(time, picture, events).unwrap();
+        self.demuxer.audio(time, sound, events).unwrap();
+        let now = Now {
+            instant: self.origin.instant + at,
+            wall: self.origin.wall + at,
+        };
+        publication.push(events.drain(..), now);
+        self.number += 1;
+    }
 }
 
 #[inline(never)]
@@ -390,7 +466,7 @@ fn request(path: &str) -> String {
 }
 
 /// Empties the pipes; what woke the servers' ends for it is not counted.
-fn drain(runtime: &Runtime, clients: &mut [DuplexStream]) {
+fn drain(runtime: &Runtime, clients: &mut [impl AsyncRead + Unpin]) {
     runtime.block_on(async {
         let mut buffer = vec![0; 64 * 1024];
         for client in clients {
@@ -429,7 +505,7 @@ fn published() -> (Registry, Publication) {
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .unwrap()
 }
