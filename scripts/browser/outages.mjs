@@ -89,7 +89,7 @@ await withCleanup(async (keep) => {
   const pages = keep(await servePages());
   for (const [name, outage] of Object.entries(outages)) {
     if (wanted.length && !wanted.some((part) => name.includes(part))) continue;
-    for (const file of ["playlist.m3u8", "ll.m3u8"]) {
+    for (const file of (process.env.FILES ?? "playlist.m3u8,ll.m3u8").split(",")) {
       const state = { server: await startServer() };
       try {
         state.publisher = await publish(state.server, "live/test");
@@ -101,6 +101,12 @@ await withCleanup(async (keep) => {
         const latency = (part) => median(part.map(([, value]) => value));
         let hole = 0;
         for (let i = 1; i < frames.length; i++) hole = Math.max(hole, frames[i][0] - frames[i - 1][0]);
+        if (process.env.VERBOSE) {
+          for (let i = 1; i < frames.length; i++) {
+            const shown = frames[i][0] - frames[i - 1][0], sent = shown - (frames[i][1] - frames[i - 1][1]);
+            if (shown > 150 || sent > 150) console.log(`at ${frames[i - 1][0] | 0}: nothing shown for ${shown | 0} ms, nothing sent for ${sent | 0} ms, latency ${frames[i - 1][1] | 0}, then ${frames[i][1] | 0}`);
+          }
+        }
         const before = frames.filter(([at]) => at > 4000 && at < BREAK_AT_S * 1000 - 500);
         const after = frames.filter(([at]) => at > report.duration - 4000);
         const back = after.length > 60;
