@@ -182,8 +182,12 @@ impl Muxer {
             None
         } else {
             self.bridge_pcr(unit.dts, PID_AUDIO, self.audio_continuity, out)?;
-            self.last_pcr = Some(unit.dts);
-            Some(pcr_of(unit.dts))
+            // The pictures that there were before may have set the clock further ahead than the sound is.
+            let clock = self
+                .last_pcr
+                .map_or(unit.dts, |last| unit.dts.max(last + Ticks::new(1)));
+            self.last_pcr = Some(clock);
+            Some(pcr_of(clock))
         };
         let header = Header {
             pid: PID_AUDIO,

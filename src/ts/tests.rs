@@ -246,6 +246,26 @@ fn pictures_behind_the_sound_do_not_set_the_clock_back() {
     }
 }
 
+/// Found by fuzzing: a publisher that comes back without its pictures.
+#[test]
+fn sound_behind_the_last_picture_does_not_set_the_clock_back() {
+    let mut muxer = muxer(true, true);
+    let mut out = Vec::new();
+    let last = picture(200_000, 200_000, true, &[0x65]);
+    muxer.write(&last, true, &mut out).unwrap();
+    muxer.set_tracks(Tracks {
+        video: None,
+        audio: Some(audio_config()),
+    });
+    for n in 0..10 {
+        let frame = sound(199_988 + n * 1920, 10);
+        muxer.write(&frame, false, &mut out).unwrap();
+    }
+    let pcrs = pcrs(&out);
+    assert_eq!(pcrs.len(), 11);
+    assert!(pcrs.windows(2).all(|pair| pair[0] < pair[1]), "{pcrs:?}");
+}
+
 #[test]
 fn what_cannot_be_carried_leaves_nothing_behind() {
     let mut muxer = muxer(true, true);
