@@ -120,10 +120,7 @@ impl Muxer {
         self.bridge_pcr(dts, PID_VIDEO, self.video_continuity, out)?;
         // Where pictures have fallen so far behind the sound that the clock went on without them, they do not set it back.
         // But each segment has to have a PCR, and starts with a picture that has parameter sets.
-        let clock = match self.last_pcr {
-            Some(last) if dts <= last => parameter_sets.then(|| last + Ticks::new(1)),
-            _ => Some(dts),
-        };
+        let clock = Some(self.clock_at(dts)).filter(|&clock| parameter_sets || clock == dts);
         self.last_pcr = clock.or(self.last_pcr);
         let Some(VideoConfig::H264(config)) = &self.tracks.video else {
             return Err(Error::UnknownTrack(Track::Video));
@@ -183,9 +180,7 @@ impl Muxer {
         } else {
             self.bridge_pcr(unit.dts, PID_AUDIO, self.audio_continuity, out)?;
             // The pictures that there were before may have set the clock further ahead than the sound is.
-            let clock = self
-                .last_pcr
-                .map_or(unit.dts, |last| unit.dts.max(last + Ticks::new(1)));
+            let clock = self.clock_at(unit.dts);
             self.last_pcr = Some(clock);
             Some(pcr_of(clock))
         };
@@ -212,11 +207,18 @@ impl Muxer {
     /// # Errors
     /// When there is no room for it, which memory has to be short for.
     pub fn write_clock(&mut self, dts: Ticks, out: &mut Vec<u8>) -> Result<(), Error> {
-        let clock = self.last_pcr.map_or(dts, |last| {
-            dts.clamp(last + Ticks::new(1), last + PCR_INTERVAL)
-        });
+        let clock = self.clock_at(dts);
+        let clock = self
+            .last_pcr
+            .map_or(clock, |last| clock.min(last + PCR_INTERVAL));
         self.last_pcr = Some(clock);
         pes::write_pcr_packet(out, PID_VIDEO, self.video_continuity.last(), pcr_of(clock))
+    }
+
+    /// The clock at `dts`, or where that is behind it already, the least it may go on by.
+    fn clock_at(&self, dts: Ticks) -> Ticks {
+        self.last_pcr
+            .map_or(dts, |last| dts.max(last + Ticks::new(1)))
     }
 
     /// Writes packets of nothing but a PCR where access units are further apart than the PCR may be.
