@@ -130,7 +130,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
 impl Line {
     async fn measure(options: &Options, attack: &Attack) -> anyhow::Result<Self> {
         let live = Live::start(options).await?;
-        let (http, pid) = (live.http, live.server.0.id());
+        let http = live.http;
         let seen = Arc::new(Seen::default());
         seen.until.store(u64::MAX, Ordering::Relaxed);
         let viewers: Vec<Viewer> = (0..options.viewers)
@@ -160,7 +160,9 @@ impl Line {
             true => Some(Live::start(options).await?),
             false => None,
         };
-        let attacked = other.as_ref().map_or(http, |other| other.http);
+        // Memory, processor time and limits are those of the one that has to bear it.
+        let bearer = other.as_ref().unwrap_or(&live);
+        let (attacked, pid) = (bearer.http, bearer.server.0.id());
         let usage = Usage::of(pid);
         let mut page = Connection::open(attacked).await?;
         let segment = Listed::fetch(&mut page, STREAM).await?.segments;
@@ -184,7 +186,7 @@ impl Line {
         let cores = (Usage::of(pid).cpu - usage.cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
         drop(attacker);
         sleep(Duration::from_secs(5)).await;
-        let metrics = metrics(http).await?;
+        let metrics = metrics(attacked).await?;
         let refused = metrics
             .lines()
             .filter(|line| line.starts_with("lhls_http_requests_total{"))
