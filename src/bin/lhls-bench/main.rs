@@ -189,7 +189,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 publishers: publishers.clamp(1, MAX_PUBLISHERS),
                 viewers: viewers.min(MAX_VIEWERS),
                 way: match (reload, low_latency) {
-                    (_, true) => Way::LowLatency,
+                    (_, true) => Way::LowLatency("ll.m3u8"),
                     (true, _) => Way::Reloading,
                     _ => Way::Growing,
                 },

@@ -39,6 +39,9 @@ pub struct Options {
     /// any stream under /bench.
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
+    /// The multivariant playlist of a peer that has LL-HLS, as in NAME=index.m3u8, to compare viewers with as well.
+    #[arg(long, value_name = "NAME=PLAYLIST")]
+    peer_playlist: Vec<String>,
     /// Where the results go as JSON.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -185,12 +188,60 @@ pub fn machine() -> String {
 }
 
 async fn low_latency(options: &Options, plan: Plan) -> anyhow::Result<Json> {
-    heading("LL-HLS: each part and a blocking reload at each, parts of two pictures");
+    heading("LL-HLS: each part and a blocking reload at each");
+    let own = low_latency_viewers(options, plan, "ll.m3u8", &|| lhls(options, &[])).await?;
+    let mut all = vec![Json::Object(vec![
+        ("server", "lhls, parts of two pictures".to_owned().into()),
+        ("results", own),
+    ])];
+    if !options.peer_playlist.is_empty() {
+        println!("lhls with parts of 200 ms:");
+        let start = || lhls(options, &[]);
+        let list = low_latency_viewers(options, plan, "ll.m3u8?pt=200", &start);
+        all.push(Json::Object(vec![
+            ("server", "lhls, parts of 200 ms".to_owned().into()),
+            ("results", list.await?),
+        ]));
+    }
+    let commands = peers(options);
+    for entry in &options.peer_playlist {
+        let known = entry.split_once('=').and_then(|(name, playlist)| {
+            let (_, command) = commands.iter().find(|(peer, _)| peer == name)?;
+            Some((name, playlist, command))
+        });
+        let Some((name, playlist, command)) = known else {
+            println!("--peer-playlist {entry:?} is left out: expected NAME=PLAYLIST of a --peer");
+            continue;
+        };
+        println!("{name}:");
+        let start = || peer(options, command);
+        let list = low_latency_viewers(options, plan, playlist, &start);
+        all.push(Json::Object(vec![
+            ("server", name.to_owned().into()),
+            ("results", list.await?),
+        ]));
+    }
+    Ok(Json::List(all))
+}
+
+/// So many viewers of one stream, each time of a server just started.
+async fn low_latency_viewers(
+    options: &Options,
+    plan: Plan,
+    playlist: &str,
+    start: &dyn Fn() -> anyhow::Result<(Process, Target)>,
+) -> anyhow::Result<Json> {
+    // Plans are copied all over, and there are a handful of these.
+    let way = Way::LowLatency(playlist.to_owned().leak());
     let mut list = Vec::new();
-    for viewers in [100, 400, 800] {
-        let (_server, target) = lhls(options, &[])?;
+    let steps: &[usize] = if options.quick {
+        &[100, 400]
+    } else {
+        &[100, 400, 800, 1600]
+    };
+    for &viewers in steps {
+        let (_server, target) = start()?;
         quiet().await;
-        let way = Way::LowLatency;
         let plan = Plan {
             viewers,
             way,

@@ -60,18 +60,18 @@ pub enum Way {
     Growing,
     /// The same, and the media playlist again at each segment, as players do.
     Reloading,
-    /// Parts and blocking reloads.
-    LowLatency,
+    /// Parts and blocking reloads, of the multivariant playlist with this name (and query).
+    LowLatency(&'static str),
 }
 
 impl Viewer {
-    /// Starts following `/NAME/playlist.m3u8` or `/NAME/ll.m3u8`. `index` is the viewer's place in [`Seen::delivered`].
+    /// Starts following `/NAME/playlist.m3u8` or a low-latency playlist. `index` is the viewer's place in [`Seen::delivered`].
     pub fn start(http: SocketAddr, name: &str, way: Way, index: usize, seen: Arc<Seen>) -> Self {
         let name = name.to_owned();
         Self(tokio::spawn(async move {
             loop {
                 let ended = match way {
-                    Way::LowLatency => follow_parts(http, &name, index, &seen).await,
+                    Way::LowLatency(file) => follow_parts(http, &name, file, index, &seen).await,
                     _ => follow(http, &name, way, index, &seen).await,
                 };
                 if ended.is_ok() {
@@ -157,18 +157,30 @@ async fn follow(
 }
 
 /// Each part, and at the same time the playlist as it will be with that part, on a connection each.
-async fn follow_parts(http: SocketAddr, name: &str, index: usize, seen: &Seen) -> io::Result<()> {
+async fn follow_parts(
+    http: SocketAddr,
+    name: &str,
+    file: &str,
+    index: usize,
+    seen: &Seen,
+) -> io::Result<()> {
     let mut media = Connection::open(http).await?;
     let mut playlists = Connection::open(http).await?;
-    let listed = Listed::fetch_from(&mut playlists, name, "ll.m3u8").await?;
+    let listed = Listed::fetch_from(&mut playlists, name, file).await?;
     let mut place = Place::read(&playlists.get_bytes(&listed.playlist).await?.1)?;
+    // Other servers have a query of their own.
+    let joint = if listed.playlist.contains('?') {
+        '&'
+    } else {
+        '?'
+    };
     let finder = Finder::new(MARK);
     let mut watch = Watch::new(seen, index);
     watch.newest_only = true;
     loop {
         let part = format!("/{name}/{}", place.hint);
         let reload = format!(
-            "{}?_HLS_msn={}&_HLS_part={}",
+            "{}{joint}_HLS_msn={}&_HLS_part={}",
             listed.playlist, place.sequence, place.part
         );
         let part = media.get(&part, |body| watch.take(&body, &finder));
