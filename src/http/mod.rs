@@ -31,6 +31,7 @@ pub mod meter;
 mod player;
 mod response;
 mod status;
+mod target;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -50,9 +51,10 @@ use self::fanout::Edges;
 use self::idle::Idle;
 use self::meter::Meter;
 use self::response::{Cache, Refusal, Responder};
+use self::target::{Form, MAX_TOKEN, Target, parameter, split_token};
 use crate::auth::Access;
 use crate::auth::token::{Denied, Seen, Shown};
-use crate::hls::names::{self, Early, File, Listed};
+use crate::hls::names::{Early, File, Listed};
 use crate::hls::playlist::{self, Rendered};
 use crate::hooks::{self, Hooks, Verdict};
 use crate::live::Live;
@@ -60,7 +62,6 @@ use crate::metrics::{self, Metrics};
 use crate::proxy::{TrustedProxies, forwarded};
 use crate::stream::Stream;
 use crate::stream::connections::Role;
-use crate::stream::name::StreamName;
 use crate::stream::registry::Registry;
 
 /// What the HTTP side is told by the configuration.
@@ -108,33 +109,6 @@ pub struct Connection {
     meter: Arc<Meter>,
     /// Whether a segment has been held back until it was whole.
     held: AtomicBool,
-}
-
-/// What a path asks for.
-#[derive(Debug)]
-enum Target<'a> {
-    Index,
-    Streams,
-    Time,
-    Health,
-    Ready,
-    /// What only operators may see.
-    Admin(admin::Page<'a>),
-    /// A file of the player page.
-    Asset(&'a str),
-    /// The player page of a stream, asked for with or without a slash at the end.
-    Page(&'a str, bool),
-    Multivariant(&'a str, Form),
-    File(&'a str, File<'a>),
-    Unknown,
-}
-
-/// Which media playlist a multivariant playlist leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Early,
-    Prefetch,
-    LowLatency(Option<Duration>),
 }
 
 /// What else a request says.
@@ -442,115 +416,6 @@ impl Connection {
     }
 }
 
-impl<'a> Target<'a> {
-    fn parse(path: &'a str, query: &str) -> Self {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        match path {
-            "" => return Self::Index,
-            "api/streams" => return Self::Streams,
-            "api/time" => return Self::Time,
-            "healthz" => return Self::Health,
-            "readyz" => return Self::Ready,
-            _ => {}
-        }
-        if let Some(page) = admin::Page::parse(path) {
-            return Self::Admin(page);
-        }
-        if let Some(file) = path
-            .strip_prefix("web/")
-            .filter(|file| player::is_asset(file))
-        {
-            return Self::Asset(file);
-        }
-        let Some((name, file)) = path.rsplit_once('/') else {
-            return Self::page(path);
-        };
-        match file {
-            "playlist.m3u8" if parameter(query, "prefetch").is_some() => {
-                Self::Multivariant(name, Form::Prefetch)
-            }
-            "playlist.m3u8" => Self::Multivariant(name, Form::Early),
-            "ll.m3u8" => {
-                let wanted = parameter(query, "pt")
-                    .and_then(|millis| millis.parse().ok())
-                    .map(Duration::from_millis);
-                Self::Multivariant(name, Form::LowLatency(wanted))
-            }
-            _ => names::parse(file).map_or_else(|| Self::page(path), |file| Self::File(name, file)),
-        }
-    }
-
-    /// The player page, if the path could be a stream's name.
-    fn page(path: &'a str) -> Self {
-        let (name, slash) = path
-            .strip_suffix('/')
-            .map_or((path, false), |name| (name, true));
-        match StreamName::new(name, "") {
-            Ok(valid) if valid.as_str() == name => Self::Page(name, slash),
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The stream whose media is asked for.
-    fn stream(&self) -> Option<&'a str> {
-        match *self {
-            Self::Multivariant(name, _) | Self::File(name, _) => Some(name),
-            _ => None,
-        }
-    }
-
-    /// The token of `?token=`, where playing begins and none stands in the path.
-    fn entry_token(&self, in_path: Option<&str>, query: &'a str) -> Option<&'a str> {
-        let plain = |token: &&str| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~=".contains(&byte);
-            !token.is_empty() && token.len() <= MAX_TOKEN && token.bytes().all(plain)
-        };
-        match (self, in_path) {
-            (Self::Multivariant(..), None) => parameter(query, "token").filter(plain),
-            _ => None,
-        }
-    }
-
-    /// The name of the kind in the metrics.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Multivariant(..) => "multivariant",
-            Self::File(_, File::Media(..) | File::Prefetch(_)) => "media",
-            Self::File(_, File::LowLatency(..)) => "media_low_latency",
-            Self::File(_, File::Segment(..) | File::WholeSegment(..)) => "segment",
-            Self::File(_, File::Part(..)) => "part",
-            Self::Page(..) | Self::Asset(_) => "page",
-            Self::Admin(_) => "admin",
-            Self::Index
-            | Self::Streams
-            | Self::Time
-            | Self::Health
-            | Self::Ready
-            | Self::Unknown => "other",
-        }
-    }
-}
-
-/// The token of `/@TOKEN/REST`, and `/REST`. No stream's name begins with `@`.
-fn split_token(path: &str) -> (Option<&str>, &str) {
-    let signed = path.strip_prefix("/@").and_then(|rest| {
-        let slash = rest.find('/')?;
-        Some(rest.split_at(slash))
-    });
-    match signed {
-        Some((token, rest)) => (Some(token), rest),
-        None => (None, path),
-    }
-}
-
-/// The value of a query's parameter; empty when it has none.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query
-        .split('&')
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.find_map(|(key, value)| (key == name).then_some(value))
-}
-
 /// The multivariant playlist, waited for while a stream that has begun is not yet playable.
 async fn multivariant(
     stream: &Stream,
@@ -714,76 +579,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(25);
 const MAX_PATH: usize = 1024;
 /// Connections to the operators' own port: browsers make six, and scrapers one each.
 const MAX_OPERATORS: usize = 100;
-/// A JSON Web Token with some claims and an RSA signature.
-const MAX_TOKEN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths() {
-        let parse = |path| Target::parse(path, "pt=200&prefetch");
-        assert!(matches!(
-            parse("/live/a/playlist.m3u8"),
-            Target::Multivariant("live/a", Form::Prefetch)
-        ));
-        assert!(matches!(
-            Target::parse("/live/playlist.m3u8", ""),
-            Target::Multivariant("live", Form::Early)
-        ));
-        let wanted = Some(Duration::from_millis(200));
-        assert!(
-            matches!(parse("/live/a/ll.m3u8"), Target::Multivariant("live/a", Form::LowLatency(w)) if w == wanted)
-        );
-        assert!(matches!(
-            parse("/live/a/media-1.m3u8"),
-            Target::File("live/a", File::Media(Early::Usual, 1))
-        ));
-        assert!(matches!(
-            parse("/live/a/x1-7.ts"),
-            Target::File("live/a", File::Segment("x1", 7))
-        ));
-        for (path, name, slash) in [
-            ("/live/a/", "live/a", true),
-            ("/live/a", "live/a", false),
-            ("/live", "live", false),
-            ("/web/none.js", "web/none.js", false),
-        ] {
-            assert!(
-                matches!(parse(path), Target::Page(n, s) if n == name && s == slash),
-                "{path}"
-            );
-        }
-        assert!(matches!(
-            parse("/web/player.js"),
-            Target::Asset("player.js")
-        ));
-        for path in [
-            "//",
-            "/live//",
-            "/live/%41/",
-            "/../",
-            "/.hidden",
-            "/live/../x.ts",
-        ] {
-            assert!(matches!(parse(path), Target::Unknown), "{path}");
-        }
-    }
-
-    #[test]
-    fn tokens_in_front() {
-        for (path, token, rest) in [
-            ("/@1.x/live/a/ll.m3u8", Some("1.x"), "/live/a/ll.m3u8"),
-            ("/@/live/a/", Some(""), "/live/a/"),
-            ("/@1.x", None, "/@1.x"),
-            ("/live/@1.x/a", None, "/live/@1.x/a"),
-            ("/", None, "/"),
-        ] {
-            assert_eq!(split_token(path), (token, rest), "{path}");
-        }
-        assert!(matches!(Target::parse("/@1.x", ""), Target::Unknown));
-    }
 
     #[test]
     fn a_token_goes_on_in_the_path() {
@@ -793,13 +592,5 @@ mod tests {
             text,
             "#EXTM3U\n#EXT-X-STREAM-INF:X=1\n../../@t.1/live/a/media-1.m3u8\n"
         );
-    }
-
-    #[test]
-    fn parameters() {
-        assert_eq!(parameter("a=1&b&c=", "a"), Some("1"));
-        assert_eq!(parameter("a=1&b&c=", "b"), Some(""));
-        assert_eq!(parameter("a=1&b&c=", "d"), None);
-        assert_eq!(parameter("", "a"), None);
     }
 }
