@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -313,20 +313,27 @@ impl Cutter {
         Some((bits, duration))
     }
 
-    /// The pending segment turns out to start at `pts`, as `start` says, and `after_outage` if players start anew behind it.
+    /// The pending segment turns out to start at `pts`, as `start` says, after nothing has come for as long as `outage`.
     pub(super) fn restart(
         &mut self,
         pts: Ticks,
         start: Start,
-        after_outage: bool,
+        outage: Duration,
         filler: &Bytes,
         now: Now,
     ) {
         self.start_pts = pts;
         self.last_key = pts;
         self.correct_by(start, |session| {
-            session.restart(start, after_outage, filler, now.instant)
+            session.restart(start, outage, filler, now.instant)
         });
+    }
+
+    /// The publisher has gone; nothing has come since then.
+    pub(super) fn publisher_left(&self, since: Instant, now: Now) {
+        if let Some(session) = &self.session {
+            session.publisher_left(since, now.instant);
+        }
     }
 
     /// The pending segment starts otherwise than was foretold.

@@ -216,6 +216,9 @@ impl Packager {
             if cutter.segment().piece_count() > 0 {
                 cutter.roll(end, end, next, &Bytes::new(), now);
             }
+            if let Some(last) = self.last_piece {
+                cutter.publisher_left(last, now);
+            }
         }
         self.render_multivariant();
         self.configured = Tracks::default();
@@ -364,11 +367,11 @@ impl Packager {
             independent: unit.key,
             discontinuity: changed,
         };
-        let after_outage = self
-            .last_piece
-            .is_some_and(|last| now.instant.saturating_duration_since(last) >= SEAM_AFTER);
+        let outage = self.last_piece.map_or(Duration::ZERO, |last| {
+            now.instant.saturating_duration_since(last)
+        });
         for cutter in &mut self.cutters {
-            cutter.restart(unit.pts, start, after_outage, &filler, now);
+            cutter.restart(unit.pts, start, outage, &filler, now);
         }
         self.render_multivariant();
     }
@@ -774,9 +777,6 @@ fn bit_rate((bits, duration): (u64, Duration)) -> u64 {
 
 /// Sound without pictures for longer than this is no interleaving of the two.
 const PICTURES_AWAY: Ticks = Ticks::from_millis(500);
-/// An outage this long has a seam behind it. Players with parts have run dry long before; but only when hls.js has asked three times in
-/// vain, some 1.3 s after the last part, does it take a playlist that starts anew without waiting for that to reach its playhead.
-const SEAM_AFTER: Duration = Duration::from_millis(1500);
 /// Pictures from which their distance can be told.
 const PICTURES_TO_MEASURE: usize = 4;
 /// Publishers' times are whole milliseconds, so a part may seem this much longer than it is.

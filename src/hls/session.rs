@@ -12,13 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use self::low_latency::{LowLatencyForm, Seams};
+use self::low_latency::LowLatencyForm;
+use self::seams::{Seams, WholeSeams};
 use super::names::{Early, segment_name, whole_segment_name};
 use super::parts::{BasePart, PartList, factors};
 use super::playlist::{Media, MediaSegment, Rendered};
 use super::segment::{Piece, Segment};
 
 mod low_latency;
+mod seams;
 
 pub use low_latency::{Directive, PartState};
 
@@ -99,6 +101,7 @@ struct Window {
     /// Where the low-latency playlist starts, never behind `listed`. The one that scripts join with starts later, see [`Seams`].
     listed_low_latency: Listing,
     seams: Seams,
+    whole: WholeSeams,
     /// Media sequence number of the segment that the latest run started with.
     run_start: u64,
     parts: Vec<PartList>,
@@ -159,6 +162,7 @@ impl Session {
             listed,
             listed_low_latency: listed,
             seams: Seams::new(listed),
+            whole: WholeSeams::new(listed),
             run_start: segment.sequence(),
             parts: factors(settings.part_target)
                 .into_iter()
@@ -172,7 +176,7 @@ impl Session {
         };
         window.announce(settings.announce + 1);
         // For those who know the stream from before a restart of the server.
-        window.place_seam();
+        window.place_seam(false);
         for part in parts {
             window.add_part(&part);
         }
@@ -329,19 +333,17 @@ impl Session {
         segment
     }
 
-    /// Corrects what was assumed of the segment that comes next: a new run starts it, `after_outage` if a seam belongs in front of it.
-    /// Returns that segment, which is another one if the run does not continue the last.
+    /// Corrects what was assumed of the segment that comes next: a new run starts it, after nothing has come for as
+    /// long as `outage`. Returns that segment, which is another one if the run does not continue the last.
     pub(super) fn restart(
         &self,
         start: Start,
-        after_outage: bool,
+        outage: Duration,
         filler: &Bytes,
         now: Instant,
     ) -> Option<Arc<Segment>> {
         self.correct_with(start, filler, now, |window| {
-            if after_outage {
-                window.place_seam();
-            }
+            window.end_outage(outage, !start.discontinuity, &self.settings);
             window.run_start = window.growing_sequence().unwrap_or(window.run_start);
         })
     }
@@ -406,6 +408,7 @@ impl Session {
         if grew {
             over.extend(window.finish_growing(duration));
         }
+        window.drop_bridge();
         let first_withdrawn = window.growing;
         over.extend(
             window
@@ -471,6 +474,7 @@ impl Window {
     /// Gives the growing entry its true duration and moves on to the next; the segment itself is ended by the caller, after the
     /// playlist has been rendered.
     fn finish_growing(&mut self, duration: Duration) -> Option<Arc<Segment>> {
+        self.drop_bridge();
         let entry = self.entries.get_mut(self.growing)?;
         entry.duration = duration;
         let segment = Arc::clone(&entry.segment);
@@ -531,10 +535,13 @@ impl Window {
             return Vec::new();
         };
         self.version += 1;
-        self.parts
+        let changed = self
+            .parts
             .iter_mut()
             .map(|list| list.push(part.clone(), &entry.segment))
-            .collect()
+            .collect();
+        self.place_awaited_seam();
+        changed
     }
 
     fn entry(&self, sequence: u64) -> Option<&Entry> {
@@ -589,17 +596,17 @@ impl Window {
             let gap = self.entries.get(usual).is_some_and(|entry| entry.gap);
             finished += usize::from(!gap);
         }
-        self.listed = self.advanced(self.listed, usual, false);
-        self.listed_low_latency = self.advanced(self.listed_low_latency, first, false);
-        self.seams.listed = self.advanced(self.seams.listed, joining, true);
+        self.listed = self.advanced(self.listed, usual, None);
+        self.whole.listed = self.advanced(self.whole.listed, usual, self.whole.latest());
+        self.listed_low_latency = self.advanced(self.listed_low_latency, first, None);
+        self.seams.listed = self.advanced(self.seams.listed, joining, self.seams.latest());
     }
 
-    /// The start of a playlist moved up to an entry, never back. `seams`: whether it shows them.
-    fn advanced(&self, mut listing: Listing, index: usize, seams: bool) -> Listing {
+    /// The start of a playlist moved up to an entry, never back. `seam`: the segment that it shows one in front of.
+    fn advanced(&self, mut listing: Listing, index: usize, seam: Option<u64>) -> Listing {
         while listing.first < index {
             let gone = self.entries.get(listing.first).is_some_and(|entry| {
-                entry.start.discontinuity
-                    || seams && self.seams.is_in_front_of(entry.segment.sequence())
+                entry.start.discontinuity || seam == Some(entry.segment.sequence())
             });
             listing.discontinuities += u64::from(gone);
             listing.first += 1;
@@ -628,6 +635,7 @@ impl Window {
             self.listed_low_latency.first -= 1;
             self.seams.listed.first -= 1;
             self.listed.first -= 1;
+            self.whole.listed.first -= 1;
             self.growing -= 1;
             let first = self
                 .entries
@@ -641,9 +649,14 @@ impl Window {
 
     fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
         let forms = Early::ALL.map(|early| {
-            Arc::new(Rendered::new(
-                self.media(self.listed, early, id, settings).render(),
-            ))
+            let mut media = match early {
+                Early::Whole => self.media(self.whole.listed, early, id, settings),
+                _ => self.media(self.listed, early, id, settings),
+            };
+            if early == Early::Whole {
+                self.whole.complete(&mut media);
+            }
+            Arc::new(Rendered::new(media.render()))
         });
         EarlyForms {
             forms,

@@ -114,7 +114,7 @@ async fn hold(session: &Session, segment: &Segment, connection: &Connection) {
     let asked = Instant::now();
     let ended = || (segment.state() > State::Growing).then_some(());
     let _ = tokio::time::timeout(HOLD_LIMIT, segment.completion().wait_for(ended)).await;
-    let starts = connection.is_first_held();
+    let starts = connection.is_first_held() || session.starts_anew_at(segment.sequence());
     // Who asks for one segment after the other gets them at intervals of their duration, unless the publisher was away.
     let usual = session.duration(segment.sequence()).unwrap_or_default();
     if starts || asked.elapsed() > usual + SLACK {
@@ -195,6 +195,15 @@ async fn low_latency(
     let length = session.part_length(factor).ok_or(UNKNOWN)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
     let Some(directive) = directive.map(|asked| session.place(listed, asked)) else {
+        if listed == Listed::Joining {
+            if let Some(seam) = session.awaits_seam(length, Instant::now()) {
+                let back = updates.wait_for(|| session.reached(length, seam).then_some(()));
+                let _ = tokio::time::timeout(HOLD_LIMIT, back).await;
+            }
+            if session.has_bridge() {
+                return session.low_latency_bridge(length).ok_or(UNKNOWN);
+            }
+        }
         return session.low_latency(length, listed).ok_or(UNKNOWN);
     };
     if !session.ended() {

@@ -1,6 +1,7 @@
 //! Publishers that go and come back, or are replaced: viewers go on where they were.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::media::Clip;
 use crate::common::playlist;
@@ -52,6 +53,57 @@ async fn a_viewer_who_waits_through_an_outage_gets_its_bytes() {
     let segments: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
     ts_check::check(&segments, true);
     assert_eq!(server.metrics.reconnects.get(), 1);
+    back.finish().await;
+    server.assert_no_panics();
+}
+
+/// hls.js asks for the playlist again and again during an outage. It is told of the end of it at once, in two steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_with_parts_is_led_over_the_outage() {
+    let (server, publisher, _) = live("live/seam", WINDOW).await;
+    let script = "Sec-Fetch-Dest: empty";
+    let ask = async |path: &str| {
+        let mut viewer = Viewer::connect(server.http).await;
+        viewer.ask("GET", path, &[script]).await;
+        viewer
+    };
+    let entry = ask("/live/seam/ll.m3u8").await.response().await.text();
+    let list = entry.lines().last().unwrap();
+    assert!(list.starts_with("join"), "{entry}");
+    let list = format!("/live/seam/{list}");
+    publisher.vanish();
+    paused(&server).await;
+    let before = ask(&list).await.response().await.text();
+    // Not much longer, it is made to wait.
+    let mut waiting = within("an outage that is long enough", async {
+        loop {
+            let mut viewer = ask(&list).await;
+            let answer = tokio::time::timeout(Duration::from_millis(500), viewer.head()).await;
+            if answer.is_err() {
+                return viewer;
+            }
+        }
+    })
+    .await;
+    let mut back = Publisher::start(&server, "live/seam", &Clip::default()).await;
+    back.send_until(300).await;
+    let bridge = within("the bridge", waiting.response()).await.text();
+    let (known, _) = before.split_once("#EXT-X-PRELOAD-HINT").unwrap();
+    assert!(bridge.starts_with(known), "{bridge}");
+    let number = |text: &str| -> u64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+        line.unwrap().parse().unwrap()
+    };
+    let next = number(&bridge) + bridge.matches("#EXTINF").count() as u64;
+    let reload = format!("{list}?_HLS_msn={}&_HLS_part=0", next - 1);
+    let behind = ask(&reload).await.response().await.text();
+    assert_eq!(number(&behind), next, "{behind}");
+    let first = behind.lines().rfind(|line| line.ends_with(".ts")).unwrap();
+    let first = viewer::get(server.http, &format!("/live/seam/{first}")).await;
+    assert_eq!(first.status(), 200);
+    ts_check::check(&[&first.bytes()], false);
     back.finish().await;
     server.assert_no_panics();
 }

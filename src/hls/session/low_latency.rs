@@ -1,12 +1,12 @@
 //! What low-latency viewers see of a ring: parts, blocking reloads, and the playlists that list parts.
 //!
-//! The ring itself, and when it rolls forward, is the parent's. Here nothing changes but what has been rendered, and where seams are.
+//! The ring itself, and when it rolls forward, is the parent's. Here nothing changes but what has been rendered.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{GAP_DURATION, Listing, Session, Settings, Window};
+use super::{Session, Settings, Window};
 use crate::hls::names::{Listed, part_name, segment_name};
 use crate::hls::parts::PartList;
 use crate::hls::playlist::{LowLatency, MediaPart, MediaSegment, Rendered};
@@ -20,42 +20,9 @@ pub(super) struct LowLatencyForm {
     joining: Mutex<Versioned>,
     /// What a player that has joined sees from then on.
     joined: Mutex<Versioned>,
+    /// What it sees first behind an outage.
+    bridge: Mutex<Versioned>,
     pub(super) updates: Subscribers,
-}
-
-/// Where the playlists of [`Listed::Joining`] start anew: in front of the first segment behind an outage that players ran dry in.
-///
-/// Chromium wants more sound in hand each time it has run dry, up to three seconds, and forgets that only at a seek. hls.js seeks when
-/// nothing plays and the playhead lies outside the playlist. So these playlists drop what is before the outage and leave out a
-/// sequence number, and hls.js places them by the average length of their entries, aside of the playhead. An entry of no length comes
-/// first, since hls.js wants one before the growing segment.
-#[derive(Debug, Default)]
-pub(super) struct Seams {
-    /// The start of these playlists, never before the one of all low-latency playlists.
-    pub(super) listed: Listing,
-    /// Media sequence number, in the ring, of the segment behind the latest.
-    latest: Option<u64>,
-    /// How many there have been.
-    count: u64,
-}
-
-impl Seams {
-    pub(super) fn new(listed: Listing) -> Self {
-        Self {
-            listed,
-            ..Self::default()
-        }
-    }
-
-    /// Whether the segment with this number in the ring comes behind the latest.
-    pub(super) fn is_in_front_of(&self, sequence: u64) -> bool {
-        self.latest == Some(sequence)
-    }
-
-    /// What these playlists' media sequence numbers are ahead of the ring's.
-    fn ahead(&self) -> u64 {
-        self.count * 2
-    }
 }
 
 /// A playlist, and the number of changes it was rendered after.
@@ -103,6 +70,14 @@ impl Session {
         self.render(length, listed, listed == Listed::Joining)
     }
 
+    /// The one for players that know what was before an outage, while [`Self::has_bridge`].
+    pub fn low_latency_bridge(&self, length: usize) -> Option<Arc<Rendered>> {
+        let form = self.low_latency.get(length)?;
+        self.cached(&form.bridge, |window| {
+            window.bridge(length, &self.id, &self.settings)
+        })
+    }
+
     /// The same for a player that has joined and says what it waits for: it is not told of parts that are to come.
     pub fn low_latency_reload(&self, length: usize, listed: Listed) -> Option<Arc<Rendered>> {
         self.render(length, listed, false)
@@ -115,6 +90,17 @@ impl Session {
             (Listed::Joining, true) => &form.joining,
             (Listed::Joining, false) => &form.joined,
         };
+        self.cached(cache, |window| {
+            window.low_latency(length, listed, announce, &self.id, &self.settings)
+        })
+    }
+
+    /// What has been rendered since the last change, or is now.
+    fn cached(
+        &self,
+        cache: &Mutex<Versioned>,
+        render: impl FnOnce(&Window) -> Option<LowLatency>,
+    ) -> Option<Arc<Rendered>> {
         let mut cached = cache.lock().unwrap_or_else(PoisonError::into_inner);
         let window = self.read();
         if let Some((version, rendered)) = &*cached
@@ -122,7 +108,7 @@ impl Session {
         {
             return Some(Arc::clone(rendered));
         }
-        let playlist = window.low_latency(length, listed, announce, &self.id, &self.settings)?;
+        let playlist = render(&window)?;
         let version = window.version;
         drop(window);
         let rendered = Arc::new(Rendered::new(playlist.render()));
@@ -137,13 +123,9 @@ impl Session {
 
     /// The place in the ring that a blocking reload of such a playlist means.
     pub fn place(&self, listed: Listed, asked: Directive) -> Directive {
-        let ahead = match listed {
-            Listed::Complete => 0,
-            Listed::Joining => self.read().seams.ahead(),
-        };
-        Directive {
-            sequence: asked.sequence.saturating_sub(ahead),
-            ..asked
+        match listed {
+            Listed::Complete => asked,
+            Listed::Joining => self.read().seams.place(asked),
         }
     }
 
@@ -199,19 +181,6 @@ impl Settings {
 }
 
 impl Window {
-    /// Starts the playlists of [`Listed::Joining`] anew with the growing segment, of which no part has been listed yet.
-    pub(super) fn place_seam(&mut self) {
-        let Some(sequence) = self.growing_sequence() else {
-            return;
-        };
-        if self.seams.is_in_front_of(sequence) {
-            return;
-        }
-        self.seams.listed = self.advanced(self.seams.listed, self.growing, true);
-        self.seams.latest = Some(sequence);
-        self.seams.count += 1;
-    }
-
     fn reached(&self, length: usize, directive: Directive) -> bool {
         let (Some(list), Some(growing)) = (self.parts.get(length), self.growing_sequence()) else {
             return true;
@@ -238,15 +207,44 @@ impl Window {
         settings: &Settings,
     ) -> Option<LowLatency> {
         let list = self.parts.get(length)?;
-        let (listing, ahead) = match listed {
-            Listed::Complete => (self.listed_low_latency, 0),
-            Listed::Joining => (self.seams.listed, self.seams.ahead()),
+        let listing = match listed {
+            Listed::Complete => self.listed_low_latency,
+            Listed::Joining => self.seams.listed,
         };
         let first = listing.first;
         let end = self.entries.len().min(self.growing + 1);
-        let mut segments = Vec::with_capacity(end - first);
+        let mut segments = self.describe(first..end, list, id, settings);
+        let announced = if announce {
+            self.announce_parts(list, settings.ahead(list), id, &mut segments)
+        } else {
+            0
+        };
+        let sequence = self.sequence_at(first);
+        let media_sequence = match listed {
+            Listed::Complete => sequence,
+            Listed::Joining => self.seams.complete(sequence, list, id, &mut segments),
+        };
+        Some(LowLatency {
+            target_duration: settings.target_duration,
+            part_target: settings.part_target * list.factor() as u32,
+            discontinuity_sequence: listing.discontinuities,
+            media_sequence,
+            segments,
+            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next() + announced)),
+        })
+    }
+
+    /// Entries of a playlist, with their parts where they are near enough to its end.
+    pub(super) fn describe(
+        &self,
+        range: Range<usize>,
+        list: &PartList,
+        id: &str,
+        settings: &Settings,
+    ) -> Vec<(MediaSegment, Vec<MediaPart>)> {
+        let mut segments = Vec::with_capacity(range.len() + 1);
         let mut from_end = Duration::ZERO;
-        for entry in self.entries.range(first..end).rev() {
+        for entry in self.entries.range(range).rev() {
             let sequence = entry.segment.sequence();
             let mut parts = Vec::new();
             if from_end <= Duration::from_secs(settings.target_duration.into()) * 3 {
@@ -264,34 +262,7 @@ impl Window {
             segments.push((entry.describe(segment_name(id, sequence)), parts));
         }
         segments.reverse();
-        let announced = if announce {
-            self.announce_parts(list, settings.ahead(list), id, &mut segments)
-        } else {
-            0
-        };
-        let mut media_sequence = self.sequence_at(first) + ahead;
-        if self.seams.is_in_front_of(self.sequence_at(first))
-            && let Some((behind, _)) = segments.first_mut()
-        {
-            media_sequence -= 1;
-            behind.discontinuity = false;
-            let seam = MediaSegment {
-                uri: behind.uri.clone(),
-                duration: GAP_DURATION,
-                date: behind.date - DATED_BACK,
-                discontinuity: true,
-                gap: true,
-            };
-            segments.insert(0, (seam, Vec::new()));
-        }
-        Some(LowLatency {
-            target_duration: settings.target_duration,
-            part_target: settings.part_target * list.factor() as u32,
-            discontinuity_sequence: listing.discontinuities,
-            media_sequence,
-            segments,
-            hint: (!self.ended).then(|| part_name(id, list.factor(), list.next() + announced)),
-        })
+        segments
     }
 
     /// Lists `ahead` parts that are still to come, as if the growing segment and the one behind it had parts like the last one. Returns
@@ -341,9 +312,6 @@ impl Window {
     }
 }
 
-/// How much earlier than the segment behind it a seam is dated. hls.js goes on with what is dated behind the last thing it had, if the
-/// playlist's start is dated before that; else it finds nothing after a restart of the server, and waits for good.
-const DATED_BACK: Duration = Duration::from_secs(60);
 /// How far ahead parts are listed for a player that joins: about the time a browser takes from the playlist to the first picture. More gains
 /// nothing, as the player then waits for the media.
 const JOIN_AHEAD: Duration = Duration::from_millis(400);

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 
+use super::low_latency::Directive;
 use super::*;
-use crate::hls::names::Listed;
+use crate::hls::names::{Early, Listed};
 use crate::hls::segment::{Piece, State};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -363,7 +364,7 @@ fn who_joins_is_told_of_the_next_parts() {
     session.roll(SECOND, start(3), &Bytes::new(), Instant::now());
     assert_eq!(joining(), joined(), "the publisher may be away");
     growing = session
-        .restart(start(4), false, &Bytes::new(), Instant::now())
+        .restart(start(4), Duration::ZERO, &Bytes::new(), Instant::now())
         .unwrap();
     grow(&growing, 10);
     add_part(&session, &growing, true);
@@ -391,29 +392,63 @@ fn behind_an_outage_who_has_joined_starts_anew() {
         grow(&growing, 10);
         add_part(&session, &growing, true);
         session.roll(SECOND, start(outage * 10), &Bytes::new(), Instant::now());
+        let left = Instant::now();
+        session.publisher_left(left, left);
+        assert_eq!(session.awaits_seam(0, left), None);
         let waits_for = session.place(Listed::Joining, directive(sequence + 1));
+        assert_eq!(session.awaits_seam(0, left + 2 * SECOND), Some(waits_for));
         assert!(!session.reached(0, waits_for));
+        let before = joined();
         growing = session
-            .restart(start(outage * 10 + 5), true, &Bytes::new(), Instant::now())
+            .restart(
+                start(outage * 10 + 5),
+                2 * SECOND,
+                &Bytes::new(),
+                Instant::now(),
+            )
             .unwrap();
         assert!(!session.reached(0, waits_for), "no part has come yet");
+        assert_eq!(joined(), before);
         grow(&growing, 10);
         add_part(&session, &growing, true);
         assert!(session.reached(0, waits_for));
+        assert_eq!(session.awaits_seam(0, left + 2 * SECOND), None);
         let list = joined();
-        sequence += 3;
+        sequence += 4;
         stretch += 1;
-        assert_eq!(number(&list, "#EXT-X-MEDIA-SEQUENCE:"), sequence - 1);
+        assert_eq!(number(&list, "#EXT-X-MEDIA-SEQUENCE:"), sequence - 2);
         assert_eq!(number(&list, "#EXT-X-DISCONTINUITY-SEQUENCE:"), stretch);
         assert_eq!(list.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{list}");
         assert_eq!(list.matches("#EXT-X-GAP").count(), 1, "{list}");
+        // The first part, which is an entry of its own.
         assert_eq!(list.matches("#EXT-X-PART:").count(), 1, "{list}");
+        assert_eq!(list.matches("#EXTINF").count(), 2, "{list}");
+        // Whoever knows what was before is told of one entry more, in front of these.
+        assert!(session.has_bridge());
+        let bridge = text(session.low_latency_bridge(0));
+        let (known, _) = before.split_once("#EXT-X-PRELOAD-HINT").unwrap();
+        assert!(bridge.starts_with(known), "{bridge}");
+        let entries = bridge.matches("#EXTINF").count() as u64;
+        assert_eq!(
+            number(&bridge, "#EXT-X-MEDIA-SEQUENCE:") + entries,
+            sequence - 2
+        );
         let here = session.place(Listed::Joining, directive(sequence));
-        assert!(session.reached(0, here));
         assert_eq!(here.sequence, growing.sequence());
+        let whole = Directive {
+            sequence,
+            part: None,
+        };
+        assert_eq!(session.place(Listed::Joining, whole), here);
+        assert!(!session.reached(0, here));
+        grow(&growing, 10);
+        add_part(&session, &growing, false);
+        assert!(session.reached(0, here));
+        assert_eq!(joined().matches("#EXT-X-PART:").count(), 2);
     }
     let others = low_latency(&session);
     assert_eq!(number(&others, "#EXT-X-MEDIA-SEQUENCE:"), 100);
+    assert!(others.matches("#EXT-X-PART:").count() > 4, "{others}");
     assert!(!others.contains("#EXT-X-GAP"), "{others}");
     for n in 1..=10 {
         growing = session
@@ -428,6 +463,61 @@ fn behind_an_outage_who_has_joined_starts_anew() {
     assert_eq!(number(&list, "#EXT-X-DISCONTINUITY-SEQUENCE:"), stretch + 1);
     let finished = list.matches("#EXTINF").count() as u64;
     assert_eq!(number(&list, "#EXT-X-MEDIA-SEQUENCE:"), sequence - finished);
+}
+
+#[test]
+fn behind_an_outage_whole_segments_are_numbered_behind_what_was_announced() {
+    let (session, growing) = open(settings());
+    let media = |early| String::from_utf8(session.media(early).plain().to_vec()).unwrap();
+    let first = |text: &str| -> u64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+        line.unwrap().parse().unwrap()
+    };
+    grow(&growing, 10);
+    session.roll(SECOND / 10, start(1), &Bytes::new(), Instant::now());
+    let now = Instant::now();
+    session.publisher_left(now, now);
+    let before = media(Early::Whole);
+    let end = first(&before) + before.matches("#EXTINF").count() as u64;
+    session.restart(start(9), 5 * SECOND, &Bytes::new(), now);
+    let whole = media(Early::Whole);
+    assert_eq!(first(&whole), end, "{before}{whole}");
+    assert_eq!(
+        whole.matches("#EXT-X-DISCONTINUITY\n").count(),
+        1,
+        "{whole}"
+    );
+    assert!(!whole.contains("-w100."), "{whole}");
+    assert!(whole.contains("-w101."), "{whole}");
+    assert!(session.starts_anew_at(101));
+    // Nobody else is told of it.
+    let usual = media(Early::Usual);
+    assert_eq!(first(&usual), 100);
+    assert!(!usual.contains("#EXT-X-DISCONTINUITY\n"), "{usual}");
+    assert!(usual.contains("#EXTINF:0.1"), "{usual}");
+}
+
+#[test]
+fn what_is_announced_in_an_outage_is_of_usual_length() {
+    let (session, growing) = open(settings());
+    grow(&growing, 10);
+    let growing = session.roll(SECOND, start(1), &Bytes::new(), Instant::now());
+    grow(&growing.unwrap(), 10);
+    session.roll(SECOND / 10, start(2), &Bytes::new(), Instant::now());
+    let now = Instant::now();
+    session.publisher_left(now, now);
+    let text = String::from_utf8(session.media(Early::Usual).plain().to_vec()).unwrap();
+    let lengths: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:"))
+        .collect();
+    assert_eq!(lengths[1], "0.10000,", "{text}");
+    assert!(
+        lengths[2..].iter().all(|&length| length == "1.00000,"),
+        "{text}"
+    );
 }
 
 #[test]
