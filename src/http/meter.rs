@@ -67,6 +67,11 @@ impl Meter {
         }
     }
 
+    /// The number of the connection, which grows from one to the next; 0 if it is not listed.
+    pub(super) fn connection(&self) -> u64 {
+        self.place.as_ref().map_or(0, |place| place.connection().id())
+    }
+
     /// A piece published at `published` is on its way to the socket.
     pub fn yielded(&self, published: std::time::Instant) {
         let since = published.saturating_duration_since(self.origin);

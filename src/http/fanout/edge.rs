@@ -1,13 +1,15 @@
 //! The viewers at the live edge of a segment, and the task that writes each new piece to all of them.
 //!
 //! One wake-up a piece, however many viewers there are; then a loop of one nonblocking write each. On several processors the viewers of a
-//! segment are dealt out to as many such tasks.
+//! segment are dealt out to as many such tasks. A round goes from the oldest connection to the newest: a crowd that arrives delays itself,
+//! and not those who have been watching.
 //!
 //! The order that loses nobody: a viewer joins, writes what there is, and under its lock finds that there is nothing more; only then is it
 //! attended to. A piece that is appended later starts a round that begins after the viewer has joined, and so comes by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,7 +17,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use slab::Slab;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep_until};
 use tracing::error;
@@ -57,7 +58,7 @@ struct Shard {
 
 #[derive(Debug, Default)]
 struct Present {
-    readers: Slab<Arc<Reader>>,
+    readers: BTreeMap<Key, Arc<Reader>>,
     /// Whether there is a writer.
     written: bool,
     /// By when somebody is to have the head of its answer.
@@ -69,8 +70,11 @@ struct Present {
 pub(super) struct Joined {
     edge: Arc<Edge>,
     shard: usize,
-    key: usize,
+    key: Key,
 }
+
+/// Where in a round a viewer comes: the number of its connection, which grows from one to the next, and what tells apart those without.
+type Key = (u64, usize);
 
 impl Edges {
     /// None yet, with writers that run there.
@@ -121,10 +125,11 @@ impl Edge {
 
     /// Puts a viewer among those that a writer goes through.
     pub(super) fn join(self: &Arc<Self>, reader: &Arc<Reader>) -> Joined {
-        let turn = self.joined.fetch_add(1, Ordering::Relaxed) / TOGETHER;
-        let shard = turn % self.shards.len().max(1);
+        let joined = self.joined.fetch_add(1, Ordering::Relaxed);
+        let shard = joined / TOGETHER % self.shards.len().max(1);
+        let key = (reader.connection, joined);
         let mut present = self.shards[shard].lock();
-        let key = present.readers.insert(Arc::clone(reader));
+        present.readers.insert(key, Arc::clone(reader));
         if !std::mem::replace(&mut present.written, true) {
             self.edges.runtime().spawn(write(Writer {
                 edge: Arc::clone(self),
@@ -153,7 +158,7 @@ impl Drop for Edge {
 
 impl Shard {
     fn lock(&self) -> MutexGuard<'_, Present> {
-        // Nothing in the critical sections can leave the slab half changed.
+        // Nothing in the critical sections can leave the table half changed.
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -185,7 +190,7 @@ impl Drop for Joined {
     fn drop(&mut self) {
         let shard = &self.edge.shards[self.shard];
         let mut present = shard.lock();
-        present.readers.try_remove(self.key);
+        present.readers.remove(&self.key);
         let deserted = present.readers.is_empty();
         drop(present);
         if deserted {
@@ -254,9 +259,9 @@ async fn round(writer: &Writer, window: &mut Window) {
     shard.lock().heads_due = None;
     window.follow(segment);
     let mut batch = Vec::with_capacity(BATCH);
-    let (mut next, mut since) = (0, Instant::now());
+    let (mut last, mut since) = (None, Instant::now());
     loop {
-        next = shard.fill(&mut batch, next);
+        last = shard.fill(&mut batch, last);
         if batch.is_empty() {
             return;
         }
@@ -274,15 +279,17 @@ async fn round(writer: &Writer, window: &mut Window) {
 }
 
 impl Shard {
-    /// The next few, from a place on; returns the place behind them.
-    fn fill(&self, batch: &mut Vec<Arc<Reader>>, from: usize) -> usize {
+    /// The next few, behind a place; returns the place of the last.
+    fn fill(&self, batch: &mut Vec<Arc<Reader>>, behind: Option<Key>) -> Option<Key> {
         let present = self.lock();
-        let mut next = from;
-        while batch.len() < BATCH && next < present.readers.capacity() {
-            batch.extend(present.readers.get(next).cloned());
-            next += 1;
-        }
-        next
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = present.readers.range((from, Bound::Unbounded)).take(BATCH);
+        let mut last = behind;
+        batch.extend(next.map(|(&key, reader)| {
+            last = Some(key);
+            Arc::clone(reader)
+        }));
+        last
     }
 }
 
@@ -300,7 +307,7 @@ impl Drop for Writer {
         self.edge.metrics.panics.inc();
         error!("a task that wrote to viewers panicked; those of one segment are lost");
         self.shard().broken.store(true, Ordering::Release);
-        for (_, reader) in &self.shard().lock().readers {
+        for reader in self.shard().lock().readers.values() {
             reader.waker.wake();
         }
     }

@@ -15,6 +15,8 @@ use crate::http::meter::Meter;
 /// What the writer and the connection's task share.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// The number of its connection.
+    pub(super) connection: u64,
     /// Only the connection's task waits, for its turn among other things.
     pub(super) waker: AtomicWaker,
     turn: Mutex<Turn>,
@@ -54,6 +56,7 @@ pub(super) enum Step {
 impl Reader {
     pub(super) fn new(socket: TcpStream, cursor: Cursor, meter: Arc<Meter>) -> Self {
         Self {
+            connection: meter.connection(),
             waker: AtomicWaker::new(),
             turn: Mutex::new(Turn {
                 socket: Some(socket),
