@@ -48,7 +48,8 @@ async fn answer_or_refuse(
         File::LowLatency(listed, factor, target_duration) => {
             let session = playlist_session(output, target_duration)?;
             let directive = parse_directive(asked.query)?;
-            let playlist = low_latency(&session, factor, listed, directive).await?;
+            let place = (factor, listed);
+            let playlist = low_latency(&session, place, directive, connection).await?;
             let cache = match directive {
                 Some(_) => Cache::Kept(6 * session.target_duration()),
                 None => plain_reload(&session),
@@ -184,9 +185,9 @@ async fn part(
 /// The low-latency playlist, held back until it has what `_HLS_msn` and `_HLS_part` ask for (6.2.5.2).
 async fn low_latency(
     session: &Session,
-    factor: usize,
-    listed: Listed,
+    (factor, listed): (usize, Listed),
     directive: Option<Directive>,
+    connection: &Connection,
 ) -> Result<Arc<Rendered>, Refusal> {
     const UNKNOWN: Refusal = Refusal::brief(
         StatusCode::NOT_FOUND,
@@ -195,13 +196,17 @@ async fn low_latency(
     let length = session.part_length(factor).ok_or(UNKNOWN)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN)?;
     let Some(directive) = directive.map(|asked| session.place(listed, asked)) else {
-        if listed == Listed::Joining {
+        if listed == Listed::Joining && connection.has_just_entered() {
+            // Who has just come knows nothing of what was before an outage, and is shown it. Right behind one there is too little to start on.
+            let usual = updates.wait_for(|| (!session.has_bridge()).then_some(()));
+            let _ = tokio::time::timeout(HOLD_LIMIT, usual).await;
+        } else if listed == Listed::Joining {
             if let Some(seam) = session.awaits_seam(length, Instant::now()) {
                 let back = updates.wait_for(|| session.reached(length, seam).then_some(()));
                 let _ = tokio::time::timeout(HOLD_LIMIT, back).await;
             }
-            if session.has_bridge() {
-                return session.low_latency_bridge(length).ok_or(UNKNOWN);
+            if let Some(bridge) = session.low_latency_bridge(length) {
+                return Ok(bridge);
             }
         }
         return session.low_latency(length, listed).ok_or(UNKNOWN);

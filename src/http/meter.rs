@@ -69,7 +69,9 @@ impl Meter {
 
     /// The number of the connection, which grows from one to the next; 0 if it is not listed.
     pub(super) fn connection(&self) -> u64 {
-        self.place.as_ref().map_or(0, |place| place.connection().id())
+        self.place
+            .as_ref()
+            .map_or(0, |place| place.connection().id())
     }
 
     /// A piece published at `published` is on its way to the socket.

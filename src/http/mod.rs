@@ -109,6 +109,8 @@ pub struct Connection {
     meter: Arc<Meter>,
     /// Whether a segment has been held back until it was whole.
     held: AtomicBool,
+    /// Whether the last playlist asked for was a multivariant one that leads to parts.
+    entered: AtomicBool,
 }
 
 /// What else a request says.
@@ -176,6 +178,7 @@ impl Service {
             secure,
             meter: Arc::new(Meter::listed(Arc::clone(&self.metrics), place)),
             held: AtomicBool::new(false),
+            entered: AtomicBool::new(false),
         }
     }
 
@@ -346,7 +349,11 @@ impl Service {
             }
             Target::Ready => respond.full("text/plain; charset=utf-8", Cache::Never, "ready\n"),
             Target::Multivariant(name, form) => match self.find_or_wait(name, asked.query).await {
-                Some(stream) => multivariant(&stream, form, asked, respond).await,
+                Some(stream) => {
+                    let parts = matches!(form, Form::LowLatency(_));
+                    connection.entered.store(parts, Ordering::Relaxed);
+                    multivariant(&stream, form, asked, respond).await
+                }
                 None => unknown_stream(respond),
             },
             Target::File(name, file) => match self.find_or_await_return(name, file).await {
@@ -406,6 +413,11 @@ impl Connection {
     /// True the first time.
     fn is_first_held(&self) -> bool {
         !self.held.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a low-latency playlist that is asked for is the first its player sees, as far as can be told.
+    fn has_just_entered(&self) -> bool {
+        self.entered.swap(false, Ordering::Relaxed)
     }
 
     /// Counts this connection as a viewer of `stream`, and of no other.

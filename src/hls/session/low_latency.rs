@@ -70,7 +70,7 @@ impl Session {
         self.render(length, listed, listed == Listed::Joining)
     }
 
-    /// The one for players that know what was before an outage, while [`Self::has_bridge`].
+    /// The one for players that know what was before an outage, while the first segment behind it is growing.
     pub fn low_latency_bridge(&self, length: usize) -> Option<Arc<Rendered>> {
         let form = self.low_latency.get(length)?;
         self.cached(&form.bridge, |window| {

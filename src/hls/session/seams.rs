@@ -190,14 +190,14 @@ impl Session {
         })
     }
 
+    /// Whether the first segment behind a seam is still growing.
+    pub fn has_bridge(&self) -> bool {
+        self.read().seams.before.is_some()
+    }
+
     /// Whether players start anew with this segment where segments are fetched whole.
     pub fn starts_anew_at(&self, sequence: u64) -> bool {
         self.read().whole.latest == Some(sequence)
-    }
-
-    /// Whether a seam has just been placed, and players that know what was before are to be told of the bridge first.
-    pub fn has_bridge(&self) -> bool {
-        self.read().seams.before.is_some()
     }
 }
 
