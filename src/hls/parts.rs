@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::part_name;
+use super::playlist::MediaPart;
 use super::segment::Segment;
 use crate::time::Ticks;
 
@@ -79,6 +81,15 @@ impl PartList {
         self.parts
             .range(start..)
             .take_while(move |part| part.segment.sequence() == sequence)
+    }
+
+    /// A part of this list as playlists list it, in the session `id`.
+    pub(super) fn describe(&self, part: &Part, id: &str) -> MediaPart {
+        MediaPart {
+            uri: part_name(id, self.factor, part.number),
+            duration: part.duration,
+            independent: part.independent,
+        }
     }
 
     /// Takes in a base part of the growing segment. True if that completed a part.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use self::low_latency::LowLatencyForm;
-use self::seams::{Seams, WholeSeams};
+use self::seams::{Restarting, Seams};
 use super::names::{Early, segment_name, whole_segment_name};
 use super::parts::{BasePart, PartList, factors};
 use super::playlist::{Media, MediaSegment, Rendered};
@@ -101,7 +101,8 @@ struct Window {
     /// Where the low-latency playlist starts, never behind `listed`. The one that scripts join with starts later, see [`Seams`].
     listed_low_latency: Listing,
     seams: Seams,
-    whole: WholeSeams,
+    /// The early-announcing playlist of whole segments.
+    whole: Restarting,
     /// Media sequence number of the segment that the latest run started with.
     run_start: u64,
     parts: Vec<PartList>,
@@ -162,7 +163,7 @@ impl Session {
             listed,
             listed_low_latency: listed,
             seams: Seams::new(listed),
-            whole: WholeSeams::new(listed),
+            whole: Restarting::new(listed),
             run_start: segment.sequence(),
             parts: factors(settings.part_target)
                 .into_iter()
@@ -597,9 +598,10 @@ impl Window {
             finished += usize::from(!gap);
         }
         self.listed = self.advanced(self.listed, usual, None);
-        self.whole.listed = self.advanced(self.whole.listed, usual, self.whole.latest());
+        self.whole.listed = self.advanced(self.whole.listed, usual, self.whole.latest);
         self.listed_low_latency = self.advanced(self.listed_low_latency, first, None);
-        self.seams.listed = self.advanced(self.seams.listed, joining, self.seams.latest());
+        let joined = self.seams.playlist;
+        self.seams.playlist.listed = self.advanced(joined.listed, joining, joined.latest);
     }
 
     /// The start of a playlist moved up to an entry, never back. `seam`: the segment that it shows one in front of.
@@ -633,7 +635,7 @@ impl Window {
             self.bytes = self.bytes.saturating_sub(oldest.segment.size());
             self.entries.pop_front();
             self.listed_low_latency.first -= 1;
-            self.seams.listed.first -= 1;
+            self.seams.playlist.listed.first -= 1;
             self.listed.first -= 1;
             self.whole.listed.first -= 1;
             self.growing -= 1;
@@ -649,11 +651,14 @@ impl Window {
 
     fn early_forms(&self, id: &str, settings: &Settings) -> EarlyForms {
         let forms = Early::ALL.map(|early| {
-            let mut media = match early {
-                Early::Whole => self.media(self.whole.listed, early, id, settings),
-                _ => self.media(self.listed, early, id, settings),
+            let whole = early == Early::Whole;
+            let listing = if whole {
+                self.whole.listed
+            } else {
+                self.listed
             };
-            if early == Early::Whole {
+            let mut media = self.media(listing, early, id, settings);
+            if whole {
                 self.whole.complete(&mut media);
             }
             Arc::new(Rendered::new(media.render()))

@@ -189,47 +189,41 @@ pub fn machine() -> String {
 
 async fn low_latency(options: &Options, plan: Plan) -> anyhow::Result<Json> {
     heading("LL-HLS: each part and a blocking reload at each");
-    let own = low_latency_viewers(options, plan, "ll.m3u8", &|| lhls(options, &[])).await?;
-    let mut all = vec![Json::Object(vec![
-        ("server", "lhls, parts of two pictures".to_owned().into()),
-        ("results", own),
-    ])];
-    if !options.peer_playlist.is_empty() {
-        println!("lhls with parts of 200 ms:");
-        let start = || lhls(options, &[]);
-        let list = low_latency_viewers(options, plan, "ll.m3u8?pt=200", &start);
-        all.push(Json::Object(vec![
-            ("server", "lhls, parts of 200 ms".to_owned().into()),
-            ("results", list.await?),
-        ]));
-    }
     let commands = peers(options);
+    let mut servers = vec![("lhls, parts of two pictures", "ll.m3u8", None)];
+    if !options.peer_playlist.is_empty() {
+        servers.push(("lhls, parts of 200 ms", "ll.m3u8?pt=200", None));
+    }
     for entry in &options.peer_playlist {
         let known = entry.split_once('=').and_then(|(name, playlist)| {
             let (_, command) = commands.iter().find(|(peer, _)| peer == name)?;
-            Some((name, playlist, command))
+            Some((name, playlist, Some(command.as_str())))
         });
-        let Some((name, playlist, command)) = known else {
-            println!("--peer-playlist {entry:?} is left out: expected NAME=PLAYLIST of a --peer");
-            continue;
-        };
+        match known {
+            Some(server) => servers.push(server),
+            None => println!(
+                "--peer-playlist {entry:?} is left out: expected NAME=PLAYLIST of a --peer"
+            ),
+        }
+    }
+    let mut all = Vec::new();
+    for (name, playlist, command) in servers {
         println!("{name}:");
-        let start = || peer(options, command);
-        let list = low_latency_viewers(options, plan, playlist, &start);
+        let results = low_latency_viewers(options, plan, playlist, command).await?;
         all.push(Json::Object(vec![
             ("server", name.to_owned().into()),
-            ("results", list.await?),
+            ("results", results),
         ]));
     }
     Ok(Json::List(all))
 }
 
-/// So many viewers of one stream, each time of a server just started.
+/// So many viewers of one stream, each time of a server just started: of lhls, or what a peer's command starts.
 async fn low_latency_viewers(
     options: &Options,
     plan: Plan,
     playlist: &str,
-    start: &dyn Fn() -> anyhow::Result<(Process, Target)>,
+    command: Option<&str>,
 ) -> anyhow::Result<Json> {
     // Plans are copied all over, and there are a handful of these.
     let way = Way::LowLatency(playlist.to_owned().leak());
@@ -240,7 +234,10 @@ async fn low_latency_viewers(
         &[100, 400, 800, 1600]
     };
     for &viewers in steps {
-        let (_server, target) = start()?;
+        let (_server, target) = match command {
+            Some(command) => peer(options, command)?,
+            None => lhls(options, &[])?,
+        };
         quiet().await;
         let plan = Plan {
             viewers,

@@ -209,7 +209,7 @@ impl Window {
         let list = self.parts.get(length)?;
         let listing = match listed {
             Listed::Complete => self.listed_low_latency,
-            Listed::Joining => self.seams.listed,
+            Listed::Joining => self.seams.playlist.listed,
         };
         let first = listing.first;
         let end = self.entries.len().min(self.growing + 1);
@@ -248,11 +248,7 @@ impl Window {
             let sequence = entry.segment.sequence();
             let mut parts = Vec::new();
             if from_end <= Duration::from_secs(settings.target_duration.into()) * 3 {
-                parts.extend(list.of(sequence).map(|part| MediaPart {
-                    uri: part_name(id, list.factor(), part.number),
-                    duration: part.duration,
-                    independent: part.independent,
-                }));
+                parts.extend(list.of(sequence).map(|part| list.describe(part, id)));
             }
             from_end += if Some(sequence) == self.growing_sequence() {
                 parts.iter().map(|part| part.duration).sum()

@@ -1,4 +1,5 @@
-//! Where the playlists of [`Joining`](crate::hls::names::Listed::Joining) start anew: in front of the first segment behind an outage that players ran dry in.
+//! Where the playlists of scripts start anew: in front of the first segment behind an outage that players ran dry in. They are those of
+//! [`Joining`](crate::hls::names::Listed::Joining) and of [`Whole`](crate::hls::names::Early::Whole).
 //!
 //! Chromium wants more sound in hand each time it has run dry, up to three seconds, and forgets that only at a seek. hls.js seeks when
 //! nothing plays and the playhead lies outside the playlist. So behind an outage these playlists list nothing of what was before, and
@@ -19,17 +20,24 @@ use crate::hls::names::{part_name, segment_name};
 use crate::hls::parts::PartList;
 use crate::hls::playlist::{LowLatency, Media, MediaPart, MediaSegment};
 
+/// A playlist that starts anew at seams.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Restarting {
+    /// The start of the playlist, never before the one of those that go on.
+    pub(super) listed: Listing,
+    /// Media sequence number, in the ring, of the segment behind the latest seam.
+    pub(super) latest: Option<u64>,
+    /// What the playlist's media sequence numbers are ahead of the ring's.
+    ahead: u64,
+}
+
 /// What the playlists of `Listed::Joining` have beyond the ring.
 #[derive(Debug, Default)]
 pub(super) struct Seams {
-    /// The start of these playlists, never before the one of all low-latency playlists.
-    pub(super) listed: Listing,
-    /// Media sequence number, in the ring, of the segment behind the latest.
-    latest: Option<u64>,
-    /// Whether that segment's first part is listed as an entry of its own.
+    /// Numbered ahead by a bridge and the entries behind it for each seam.
+    pub(super) playlist: Restarting,
+    /// Whether the first part behind the latest is listed as an entry of its own.
     first_part_apart: bool,
-    /// What these playlists' media sequence numbers are ahead of the ring's: by a bridge and the entries behind it for each seam.
-    ahead: u64,
     /// Since when nothing has come from the publisher, who has gone.
     away_since: Option<Instant>,
     /// Whether the next part has a seam in front of it.
@@ -38,7 +46,7 @@ pub(super) struct Seams {
     before: Option<Box<Self>>,
 }
 
-impl Seams {
+impl Restarting {
     pub(super) fn new(listed: Listing) -> Self {
         Self {
             listed,
@@ -46,21 +54,36 @@ impl Seams {
         }
     }
 
-    /// Media sequence number, in the ring, of the segment behind the latest.
-    pub(super) fn latest(&self) -> Option<u64> {
-        self.latest
-    }
-
-    /// Whether the segment with this number in the ring comes behind the latest.
+    /// Whether the segment with this number in the ring comes behind the latest seam.
     fn is_in_front_of(&self, sequence: u64) -> bool {
         self.latest == Some(sequence)
     }
 
+    /// Makes of the ring's playlist the early-announcing one of whole segments. That needs no bridge: what was announced before the outage
+    /// lies between the playhead and what is numbered behind that.
+    pub(super) fn complete(&self, media: &mut Media) {
+        if self.is_in_front_of(media.media_sequence)
+            && let Some(first) = media.segments.first_mut()
+        {
+            first.discontinuity = true;
+        }
+        media.media_sequence += self.ahead;
+    }
+}
+
+impl Seams {
+    pub(super) fn new(listed: Listing) -> Self {
+        Self {
+            playlist: Restarting::new(listed),
+            ..Self::default()
+        }
+    }
+
     /// The place in the ring that a blocking reload of these playlists means.
     pub(super) fn place(&self, asked: Directive) -> Directive {
-        let sequence = asked.sequence.saturating_sub(self.ahead);
+        let sequence = asked.sequence.saturating_sub(self.playlist.ahead);
         let mut part = asked.part;
-        if self.first_part_apart && self.is_in_front_of(sequence) {
+        if self.first_part_apart && self.playlist.is_in_front_of(sequence) {
             part = match part {
                 Some(part) => Some(part.saturating_add(1)),
                 // hls.js asks for all of a segment of which it has seen no part, and had better not wait for that.
@@ -79,8 +102,8 @@ impl Seams {
         id: &str,
         segments: &mut Vec<(MediaSegment, Vec<MediaPart>)>,
     ) -> u64 {
-        let number = first + self.ahead;
-        if !self.is_in_front_of(first) {
+        let number = first + self.playlist.ahead;
+        if !self.playlist.is_in_front_of(first) {
             return number;
         }
         let Some((behind, parts)) = segments.first_mut() else {
@@ -96,11 +119,7 @@ impl Seams {
         };
         let apart = list.of(first).next().filter(|_| self.first_part_apart);
         let apart = apart.map(|part| {
-            let part = MediaPart {
-                uri: part_name(id, list.factor(), part.number),
-                duration: part.duration,
-                independent: part.independent,
-            };
+            let part = list.describe(part, id);
             let entry = MediaSegment {
                 uri: part.uri.clone(),
                 duration: part.duration,
@@ -116,42 +135,6 @@ impl Seams {
         let front = [Some((gap, Vec::new())), apart];
         segments.splice(..0, front.into_iter().flatten());
         number - 1 - u64::from(self.first_part_apart)
-    }
-}
-
-/// What the early-announcing playlist of whole segments has beyond the ring. It has seams as well, but needs no bridge: what was announced
-/// before the outage lies between the playhead and what is numbered behind that.
-#[derive(Debug, Default)]
-pub(super) struct WholeSeams {
-    /// The start of the playlist, never before the one of the other early-announcing ones.
-    pub(super) listed: Listing,
-    /// Media sequence number, in the ring, of the segment behind the latest.
-    latest: Option<u64>,
-    /// What the playlist's media sequence numbers are ahead of the ring's.
-    ahead: u64,
-}
-
-impl WholeSeams {
-    pub(super) fn new(listed: Listing) -> Self {
-        Self {
-            listed,
-            ..Self::default()
-        }
-    }
-
-    /// Media sequence number, in the ring, of the segment behind the latest.
-    pub(super) fn latest(&self) -> Option<u64> {
-        self.latest
-    }
-
-    /// Makes of the ring's playlist this one.
-    pub(super) fn complete(&self, media: &mut Media) {
-        if self.latest == Some(media.media_sequence)
-            && let Some(first) = media.segments.first_mut()
-        {
-            first.discontinuity = true;
-        }
-        media.media_sequence += self.ahead;
     }
 }
 
@@ -197,7 +180,7 @@ impl Session {
 
     /// Whether players start anew with this segment where segments are fetched whole.
     pub fn starts_anew_at(&self, sequence: u64) -> bool {
-        self.read().whole.latest == Some(sequence)
+        self.read().whole.is_in_front_of(sequence)
     }
 }
 
@@ -225,9 +208,7 @@ impl Window {
         let Some(sequence) = self.growing_sequence() else {
             return;
         };
-        self.whole.listed = self.advanced(self.whole.listed, self.growing, self.whole.latest);
-        self.whole.latest = Some(sequence);
-        self.whole.ahead += count;
+        self.whole = self.restarted(self.whole, sequence, count);
     }
 
     /// A part has been added to the growing segment.
@@ -248,18 +229,26 @@ impl Window {
             return;
         };
         (self.seams.away_since, self.seams.awaited) = (None, false);
-        if self.seams.is_in_front_of(sequence) {
+        if self.seams.playlist.is_in_front_of(sequence) {
             return;
         }
+        let entries = 2 + u64::from(first_part_apart);
         let after = Seams {
-            listed: self.advanced(self.seams.listed, self.growing, self.seams.latest),
-            latest: Some(sequence),
+            playlist: self.restarted(self.seams.playlist, sequence, entries),
             first_part_apart,
-            ahead: self.seams.ahead + 2 + u64::from(first_part_apart),
             ..Seams::default()
         };
         let before = std::mem::replace(&mut self.seams, after);
         self.seams.before = first_part_apart.then(|| Box::new(before));
+    }
+
+    /// A playlist that starts anew with the growing segment, which has that number, after so many more entries of its own.
+    fn restarted(&self, playlist: Restarting, sequence: u64, entries: u64) -> Restarting {
+        Restarting {
+            listed: self.advanced(playlist.listed, self.growing, playlist.latest),
+            latest: Some(sequence),
+            ahead: playlist.ahead + entries,
+        }
     }
 
     /// The playlist as it was before the latest seam, and the bridge: it names a part that is still to come, and so keeps who fetches it
@@ -273,7 +262,7 @@ impl Window {
         let seams = self.seams.before.as_deref()?;
         let list = self.parts.get(length)?;
         let growing = self.entries.get(self.growing)?;
-        let first = seams.listed.first;
+        let first = seams.playlist.listed.first;
         let mut segments = self.describe(first..self.growing, list, id, settings);
         let media_sequence = seams.complete(self.sequence_at(first), list, id, &mut segments);
         let date = segments
@@ -291,7 +280,7 @@ impl Window {
         Some(LowLatency {
             target_duration: settings.target_duration,
             part_target: settings.part_target * list.factor() as u32,
-            discontinuity_sequence: seams.listed.discontinuities,
+            discontinuity_sequence: seams.playlist.listed.discontinuities,
             media_sequence,
             segments,
             hint: Some(part_name(id, list.factor(), list.next())),
