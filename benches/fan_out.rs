@@ -188,7 +188,7 @@ fn entry(n: u64) -> MediaSegment {
     MediaSegment {
         uri: format!("lq3k2v0x-{}.ts", 100_000_000 + n),
         duration: Duration::from_secs(1),
-        date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + n),
+        date: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + n)),
         discontinuity: false,
         gap: false,
     }

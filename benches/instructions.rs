@@ -139,7 +139,7 @@ fn publisher(signal: &Signal) {
             .map(|number| MediaSegment {
                 uri: format!("lq3k2v0x-{}.ts", 100_000_000 + number),
                 duration: Duration::from_secs(1),
-                date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + number),
+                date: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + number)),
                 discontinuity: false,
                 gap: false,
             })

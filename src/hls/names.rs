@@ -7,9 +7,11 @@
 //!  prefetch-2.m3u8    the same with prefetch tags
 //!  ll3-2.m3u8         low-latency media playlist with parts of three base parts
 //!  join3-2.m3u8       the same, which at first lists the next few parts too
+//!  short-2.m3u8       the same with each base part as a segment of its own
 //!  ID-1234.ts         segment with media sequence number 1234 of session ID, sent as it grows
 //!  ID-w1234.ts        the same bytes, sent when they are complete
 //!  ID-ll3-56.ts       part 56 of those of three base parts
+//!  ID-s3-56.ts        the same bytes as a segment of its own
 //! ```
 //!
 //! A media playlist is named after its TARGETDURATION, the one thing that must never change in it. So a player that reloads it over a
@@ -28,12 +30,16 @@ pub enum File<'a> {
     Prefetch(u32),
     /// A low-latency media playlist: base parts in a part, and TARGETDURATION.
     LowLatency(Listed, usize, u32),
+    /// A media playlist of short segments of the session with this TARGETDURATION.
+    Short(u32),
     /// A segment: session and media sequence number.
     Segment(&'a str, u64),
     /// The same, to be sent when it is complete.
     WholeSegment(&'a str, u64),
     /// A part: session, base parts in it, and its number.
     Part(&'a str, usize, u64),
+    /// The same as a short segment.
+    ShortSegment(&'a str, usize, u64),
 }
 
 /// The early-announcing media playlists: the same media, each for other players.
@@ -84,7 +90,7 @@ impl File<'_> {
     pub fn is_playlist(&self) -> bool {
         matches!(
             self,
-            Self::Media(..) | Self::Prefetch(_) | Self::LowLatency(..)
+            Self::Media(..) | Self::Prefetch(_) | Self::LowLatency(..) | Self::Short(_)
         )
     }
 }
@@ -113,6 +119,11 @@ pub fn low_latency_name(listed: Listed, factor: usize, target_duration: u32) -> 
     format!("{form}{factor}-{target_duration}.m3u8")
 }
 
+/// File name of a media playlist of short segments.
+pub fn short_name(target_duration: u32) -> String {
+    format!("short-{target_duration}.m3u8")
+}
+
 /// File name of a segment.
 pub fn segment_name(id: &str, sequence: u64) -> String {
     format!("{id}-{sequence}.ts")
@@ -128,6 +139,11 @@ pub fn part_name(id: &str, factor: usize, number: u64) -> String {
     format!("{id}-ll{factor}-{number}.ts")
 }
 
+/// File name of a part of `factor` base parts as a short segment.
+pub fn short_segment_name(id: &str, factor: usize, number: u64) -> String {
+    format!("{id}-s{factor}-{number}.ts")
+}
+
 /// What a name asks for; `None` for names that were never given.
 pub fn parse(name: &str) -> Option<File<'_>> {
     if let Some(name) = name.strip_suffix(".m3u8") {
@@ -138,6 +154,7 @@ pub fn parse(name: &str) -> Option<File<'_>> {
             "further" => File::Media(Early::Further, target_duration),
             "whole" => File::Media(Early::Whole, target_duration),
             "prefetch" => File::Prefetch(target_duration),
+            "short" => File::Short(target_duration),
             _ => {
                 let (listed, factor) = match form.strip_prefix("ll") {
                     Some(factor) => (Listed::Complete, factor),
@@ -148,15 +165,20 @@ pub fn parse(name: &str) -> Option<File<'_>> {
         });
     }
     let (id, rest) = name.strip_suffix(".ts")?.split_once('-')?;
-    Some(match rest.strip_prefix("ll") {
-        Some(part) => {
-            let (factor, part) = part.split_once('-')?;
-            File::Part(id, number(factor)?, number(part)?)
-        }
-        None => match rest.strip_prefix('w') {
-            Some(rest) => File::WholeSegment(id, number(rest)?),
-            None => File::Segment(id, number(rest)?),
-        },
+    let numbered = |rest: &str| {
+        let (factor, part) = rest.split_once('-')?;
+        Some((number(factor)?, number(part)?))
+    };
+    Some(if let Some(rest) = rest.strip_prefix("ll") {
+        let (factor, part) = numbered(rest)?;
+        File::Part(id, factor, part)
+    } else if let Some(rest) = rest.strip_prefix('s') {
+        let (factor, part) = numbered(rest)?;
+        File::ShortSegment(id, factor, part)
+    } else if let Some(rest) = rest.strip_prefix('w') {
+        File::WholeSegment(id, number(rest)?)
+    } else {
+        File::Segment(id, number(rest)?)
     })
 }
 
@@ -192,6 +214,11 @@ mod tests {
             (segment_name("a1", 0), File::Segment("a1", 0)),
             (whole_segment_name("a1", 7), File::WholeSegment("a1", 7)),
             (part_name("a1", 3, 56), File::Part("a1", 3, 56)),
+            (short_name(2), File::Short(2)),
+            (
+                short_segment_name("a1", 3, 56),
+                File::ShortSegment("a1", 3, 56),
+            ),
         ] {
             assert_eq!(parse(&name), Some(file), "{name}");
         }
@@ -214,6 +241,9 @@ mod tests {
             "ll-1.m3u8",
             "llx-1.m3u8",
             "a-ll1-.ts",
+            "a-s1-.ts",
+            "a-s7.ts",
+            "short-.m3u8",
             "other-1.m3u8",
             "",
         ] {

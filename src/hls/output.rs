@@ -69,6 +69,14 @@ impl Output {
         exact.or_else(|| sessions.last()).cloned()
     }
 
+    /// Where a player starts that gets short segments: TARGETDURATION and media sequence number. `None` if they are not for it;
+    /// [`Session::short_entry`] says when.
+    pub fn short_entry(&self, opening: Duration) -> Option<(u32, u64)> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions.last()?;
+        Some((session.target_duration(), session.short_entry(opening)?))
+    }
+
     /// All sessions, newest last.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions

@@ -69,8 +69,8 @@ pub struct MediaSegment {
     pub uri: String,
     /// EXTINF: true when the segment is finished, else the best guess.
     pub duration: Duration,
-    /// PROGRAM-DATE-TIME of its first access unit.
-    pub date: SystemTime,
+    /// PROGRAM-DATE-TIME of its first access unit, if it is to be told: it follows from the entry before too.
+    pub date: Option<SystemTime>,
     /// Whether DISCONTINUITY stands in front of it.
     pub discontinuity: bool,
     /// Whether there is no media in it: GAP stands in front of it.
@@ -154,10 +154,10 @@ impl MediaSegment {
         if self.discontinuity {
             text.push_str("#EXT-X-DISCONTINUITY\n");
         }
-        line(
-            text,
-            format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso8601(self.date)),
-        );
+        if let Some(date) = self.date {
+            let date = iso8601(date);
+            line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{date}"));
+        }
     }
 
     /// The tags behind its parts, and its URI.
@@ -390,7 +390,7 @@ mod tests {
         let segment = |n: u64| MediaSegment {
             uri: format!("s-{n}.ts"),
             duration: Duration::from_millis(1001),
-            date: at(1_767_225_600 + n, 0),
+            date: Some(at(1_767_225_600 + n, 0)),
             discontinuity: n == 42,
             gap: false,
         };
@@ -417,7 +417,7 @@ mod tests {
         let segment = |n: u64| MediaSegment {
             uri: format!("s-{n}.ts"),
             duration: Duration::from_millis(200),
-            date: at(1_767_225_600, 200 * n as u32),
+            date: Some(at(1_767_225_600, 200 * n as u32)),
             discontinuity: n == 2,
             gap: false,
         };

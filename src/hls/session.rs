@@ -21,6 +21,7 @@ use super::segment::{Piece, Segment};
 
 mod low_latency;
 mod seams;
+mod short;
 
 pub use low_latency::{Directive, PartState};
 
@@ -105,6 +106,8 @@ struct Window {
     whole: Restarting,
     /// Media sequence number of the segment that the latest run started with.
     run_start: u64,
+    /// Media sequence number of the first of the short segments.
+    short_start: u64,
     parts: Vec<PartList>,
     /// Counts changes that show in low-latency playlists.
     version: u64,
@@ -165,6 +168,7 @@ impl Session {
             seams: Seams::new(listed),
             whole: Restarting::new(listed),
             run_start: segment.sequence(),
+            short_start: short::first_sequence(start.date),
             parts: factors(settings.part_target)
                 .into_iter()
                 .map(PartList::new)
@@ -705,7 +709,7 @@ impl Entry {
         MediaSegment {
             uri,
             duration: self.duration,
-            date: self.start.date,
+            date: Some(self.start.date),
             discontinuity: self.start.discontinuity,
             gap: self.gap,
         }
@@ -739,10 +743,12 @@ fn first_discontinuity(now: SystemTime) -> u64 {
 /// The media sequence number a session starts with. It comes from the clock, four to a second, so that numbers never go back over a
 /// restart as long as segments last a quarter of a second on average (the least `--segment-duration`).
 pub fn first_sequence(now: SystemTime) -> u64 {
-    let since = now
-        .duration_since(UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH))
-        .unwrap_or_default();
-    since.as_millis() as u64 / 250
+    millis_since_epoch(now) / 250
+}
+
+fn millis_since_epoch(now: SystemTime) -> u64 {
+    let epoch = UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH);
+    now.duration_since(epoch).unwrap_or_default().as_millis() as u64
 }
 
 /// EXTINF of an announced entry that was passed over: as good as nothing, and still a duration.

@@ -4,6 +4,7 @@
 //! hyper sends as one HTTP chunk with one vectored write. While the viewer's socket is full hyper does not ask, so a slow viewer
 //! costs its cursor only, and it finds all that has come meanwhile in one read.
 
+use std::fmt;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,17 @@ enum Kind {
         meter: Arc<Meter>,
         waited: bool,
     },
+    /// What is sent in one go when it is there.
+    Awaited(Awaited),
+}
+
+/// Blocks of bytes that are still to come; `None` if they never will.
+struct Awaited(Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>);
+
+impl fmt::Debug for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Awaited")
+    }
 }
 
 impl ResponseBody {
@@ -74,6 +86,11 @@ impl ResponseBody {
         })
     }
 
+    /// Blocks that are still to come, behind status and headers that are sent at once.
+    pub fn awaited(blocks: impl Future<Output = Option<Vec<Bytes>>> + Send + 'static) -> Self {
+        Self::of(Kind::Awaited(Awaited(Box::pin(blocks))))
+    }
+
     /// The segment that this is the body of, if it is one that grows and nothing has been read from it.
     pub(super) fn unread_segment(&self) -> Option<&Arc<Segment>> {
         match &self.kind {
@@ -102,7 +119,13 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Pieces>, FellBehind>>> {
-        match &mut self.get_mut().kind {
+        let kind = &mut self.get_mut().kind;
+        match kind {
+            Kind::Awaited(blocks) => {
+                let blocks = std::task::ready!(blocks.0.as_mut().poll(context));
+                *kind = Kind::Whole(None);
+                Poll::Ready(blocks.map(|blocks| Ok(Frame::data(Pieces::new(blocks)))))
+            }
             Kind::Whole(pieces) => Poll::Ready(pieces.take().map(|pieces| Ok(Frame::data(pieces)))),
             Kind::Growing {
                 segment,
@@ -149,7 +172,7 @@ impl Body for ResponseBody {
                     .as_ref()
                     .map_or(0, |pieces| pieces.remaining() as u64),
             ),
-            Kind::Growing { .. } => SizeHint::default(),
+            Kind::Growing { .. } | Kind::Awaited(_) => SizeHint::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::response::{Cache, Refusal, Responder};
 use super::{Asked, Connection, parameter, playlist_response};
 use crate::hls::names::{File, Listed};
 use crate::hls::output::Output;
-use crate::hls::playlist::Rendered;
+use crate::hls::playlist::{CONTENT_TYPE, Rendered};
 use crate::hls::segment::{Segment, State};
 use crate::hls::session::{Directive, PartState, Session};
 
@@ -56,6 +56,16 @@ async fn answer_or_refuse(
             };
             Ok(playlist_response(&playlist, cache, asked.headers, respond))
         }
+        File::Short(target_duration) => {
+            let session = playlist_session(output, target_duration)?;
+            let from = parameter(asked.query, "from").and_then(|from| from.parse().ok());
+            let text = session.short_media(from.unwrap_or(0));
+            let text = text.ok_or(Refusal::brief(
+                StatusCode::NOT_FOUND,
+                "this stream has no short segments; start from playlist.m3u8",
+            ))?;
+            Ok(respond.full(CONTENT_TYPE, Cache::Never, text))
+        }
         File::Segment(id, sequence) => {
             let (session, segment) = find_segment(output, id, sequence)?;
             if parameter(asked.query, "hold").is_some() {
@@ -74,6 +84,10 @@ async fn answer_or_refuse(
             let session = output.session(id).ok_or(UNKNOWN_PART)?;
             let pieces = part(&session, factor, number, connection).await?;
             Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, pieces, asked.headers))
+        }
+        File::ShortSegment(id, factor, number) => {
+            let session = output.session(id).ok_or(UNKNOWN_SEGMENT)?;
+            short_segment(session, factor, number, connection, asked, respond)
         }
     }
 }
@@ -132,12 +146,7 @@ fn serve_segment(
     match segment.state() {
         // Status and headers go at once also when there is no byte yet: players built on ffmpeg block on them.
         State::Pending | State::Growing => {
-            // In HTTP/1.0 the end of the connection is the end of the body, so a cache could not tell a whole segment from a broken one.
-            let cache = match asked.version {
-                Version::HTTP_09 | Version::HTTP_10 => Cache::Never,
-                _ => Cache::Immutable,
-            };
-            respond.stream(SEGMENT_TYPE, cache, || {
+            respond.stream(SEGMENT_TYPE, growing_cache(asked), || {
                 ResponseBody::growing(segment, Arc::clone(&connection.meter))
             })
         }
@@ -180,6 +189,60 @@ async fn part(
         connection.meter.yielded(last.published);
     }
     Ok(pieces.into_iter().map(|piece| piece.bytes).collect())
+}
+
+/// A part as a segment of its own. One that is still to come is answered at once, as players built on ffmpeg want it, and sent when it is whole.
+fn short_segment(
+    session: Arc<Session>,
+    factor: usize,
+    number: u64,
+    connection: &Connection,
+    asked: Asked<'_>,
+    respond: &Responder<'_>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let length = session.part_length(factor).ok_or(UNKNOWN_SEGMENT)?;
+    let updates = session.low_latency_updates(length).ok_or(UNKNOWN_SEGMENT)?;
+    let blocks = |segment: Arc<Segment>, range| {
+        let pieces = segment.pieces(range);
+        let last = pieces.last().map(|last| last.published);
+        let blocks: Vec<_> = pieces.into_iter().map(|piece| piece.bytes).collect();
+        (blocks, last)
+    };
+    match session.short_segment(length, number) {
+        PartState::Complete(segment, range) => {
+            let (blocks, _) = blocks(segment, range);
+            Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, blocks, asked.headers))
+        }
+        PartState::Announced => {
+            let (updates, meter) = (updates.clone(), Arc::clone(&connection.meter));
+            let awaited = async move {
+                let settled = updates.wait_for(|| match session.short_segment(length, number) {
+                    PartState::Announced => None,
+                    PartState::Complete(segment, range) => Some(Some(blocks(segment, range))),
+                    PartState::ToCome | PartState::Unknown => Some(None),
+                });
+                let (blocks, last) = settled.await?;
+                if let Some(published) = last {
+                    meter.yielded(published);
+                }
+                Some(blocks)
+            };
+            Ok(respond.stream(SEGMENT_TYPE, growing_cache(asked), || {
+                ResponseBody::awaited(awaited)
+            }))
+        }
+        PartState::ToCome => Err(EARLY_SEGMENT),
+        PartState::Unknown => Err(UNKNOWN_SEGMENT),
+    }
+}
+
+/// How long what is sent before all of it is there may be kept. In HTTP/1.0 the end of the connection is the end of the body, so a cache could
+/// not tell a whole segment from a broken one.
+fn growing_cache(asked: Asked<'_>) -> Cache {
+    match asked.version {
+        Version::HTTP_09 | Version::HTTP_10 => Cache::Never,
+        _ => Cache::Immutable,
+    }
 }
 
 /// The low-latency playlist, held back until it has what `_HLS_msn` and `_HLS_part` ask for (6.2.5.2).

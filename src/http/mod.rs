@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
 //! | `...?stream`, `...?hold` | by a script that reads along; by a client that wants segments whole and is not marked as a script |
+//! | `...?asked=MS` | by a player built on ffmpeg that has been asked to ask again: `near` |
 //! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |
 //! | `/NAME/ll.m3u8`, `/NAME/ll.m3u8?pt=MS` | the same for LL-HLS players, with parts of about MS milliseconds |
@@ -15,7 +16,8 @@
 //! | `/metrics`, `/status`, `/api/v1/…` | for operators: `admin` |
 //! | `/@TOKEN/…` | any of these, with what a viewer must show ([`crate::auth::token`]); `playlist.m3u8?token=TOKEN` leads there |
 //!
-//! GET, HEAD and OPTIONS only, but for operators. No redirects (but to HTTPS, on request), no cookies: everything can stand behind any CDN.
+//! GET, HEAD and OPTIONS only, but for operators. No cookies, and no redirects but to HTTPS, on request, and to see how near players built on
+//! ffmpeg are: everything can stand behind any CDN.
 
 pub mod admin;
 pub mod body;
@@ -28,6 +30,8 @@ pub mod idle;
 pub mod listener;
 mod media;
 pub mod meter;
+mod multivariant;
+mod near;
 mod player;
 mod response;
 mod status;
@@ -199,6 +203,12 @@ impl Service {
         let query = request.uri().query().unwrap_or_default();
         let target = self.target(path, query, &settings);
         let kind = target.kind();
+        let asked = Asked {
+            query,
+            headers: request.headers(),
+            version: request.version(),
+            entry_token: target.entry_token(token, query),
+        };
         let response =
             if path.len() > MAX_PATH || token.is_some_and(|token| token.len() > MAX_TOKEN) {
                 respond.error(
@@ -210,15 +220,11 @@ impl Service {
             } else if let Target::Admin(page) = target {
                 self.admin(&settings, connection)
                     .answer(page, request, &respond)
+            } else if let Some(again) = near::ask_again(&target, asked, self.started) {
+                respond.again(&again)
             } else {
                 match *request.method() {
                     Method::GET | Method::HEAD => {
-                        let asked = Asked {
-                            query,
-                            headers: request.headers(),
-                            version: request.version(),
-                            entry_token: target.entry_token(token, query),
-                        };
                         match self.permit(&target, token, asked, client).await {
                             Ok(seen) => {
                                 respond.set_private(seen == Seen::ByOther);
@@ -352,7 +358,8 @@ impl Service {
                 Some(stream) => {
                     let parts = matches!(form, Form::LowLatency(_));
                     connection.entered.store(parts, Ordering::Relaxed);
-                    multivariant(&stream, form, asked, respond).await
+                    let opening = near::opening(asked, self.started);
+                    multivariant::answer(&stream, form, opening, asked, respond).await
                 }
                 None => unknown_stream(respond),
             },
@@ -428,56 +435,6 @@ impl Connection {
     }
 }
 
-/// The multivariant playlist, waited for while a stream that has begun is not yet playable.
-async fn multivariant(
-    stream: &Stream,
-    form: Form,
-    asked: Asked<'_>,
-    respond: &Responder<'_>,
-) -> Response<ResponseBody> {
-    let output = stream.output();
-    let ready = output.updates().wait_for(|| {
-        let forms = output.multivariant();
-        (forms.is_some() || output.ended()).then_some(forms)
-    });
-    let forms = match tokio::time::timeout(START_WAIT, ready).await {
-        Ok(Some(forms)) => forms,
-        Ok(None) => {
-            return respond.error(
-                StatusCode::NOT_FOUND,
-                "the stream ended before it could be played",
-            );
-        }
-        Err(_) => {
-            return respond.retry_later(
-                "the publisher is connected but has sent nothing that can be played yet",
-            );
-        }
-    };
-    let rendered = match form {
-        Form::Early => forms.early.get(asked.early().index()),
-        Form::Prefetch => Some(&forms.prefetch),
-        Form::LowLatency(wanted) => forms.low_latency(wanted, asked.listed()),
-    };
-    match rendered {
-        Some(rendered) => match asked.entry_token {
-            Some(token) => {
-                let text = with_token(rendered.plain(), stream.name().as_str(), token);
-                respond.full(playlist::CONTENT_TYPE, Cache::Never, text)
-            }
-            None => {
-                let headers = asked.headers;
-                let mut response = playlist_response(rendered, MULTIVARIANT, headers, respond);
-                if form != Form::Prefetch {
-                    response::vary(&mut response, "Sec-Fetch-Dest, User-Agent");
-                }
-                response
-            }
-        },
-        None => respond.error(StatusCode::NOT_FOUND, "this stream has no parts"),
-    }
-}
-
 impl Asked<'_> {
     /// Which early-announcing playlist suits the client, by what it says it is; it is led there by name.
     ///
@@ -543,19 +500,6 @@ impl Asked<'_> {
     }
 }
 
-/// A multivariant playlist whose media playlists carry the token in their path, as all below them then does.
-fn with_token(playlist: &[u8], name: &str, token: &str) -> Vec<u8> {
-    let up = "../".repeat(name.matches('/').count() + 1);
-    let mut text = Vec::new();
-    for line in playlist.split_inclusive(|&byte| byte == b'\n') {
-        if !line.starts_with(b"#") && !line.trim_ascii().is_empty() {
-            text.extend_from_slice(format!("{up}@{token}/{name}/").as_bytes());
-        }
-        text.extend_from_slice(line);
-    }
-    text
-}
-
 fn playlist_response(
     rendered: &Rendered,
     cache: Cache,
@@ -576,11 +520,6 @@ fn unknown_stream(respond: &Responder<'_>) -> Response<ResponseBody> {
     ))
 }
 
-/// It changes when the stream begins, and when its encoder changes what it sends.
-const MULTIVARIANT: Cache = Cache::Shared(1);
-
-/// Longer than the longest learning of a key frame interval, shorter than players' patience with a multivariant playlist (hls.js 20 s).
-const START_WAIT: Duration = Duration::from_secs(15);
 /// How long after its start the server waits for publishers to come back, rather than to say that there is no such stream.
 const RESTART_GRACE: Duration = Duration::from_secs(60);
 /// Players wait ten seconds for the first byte of a media playlist.
@@ -591,18 +530,3 @@ const LONGEST_WAIT: Duration = Duration::from_secs(25);
 const MAX_PATH: usize = 1024;
 /// Connections to the operators' own port: browsers make six, and scrapers one each.
 const MAX_OPERATORS: usize = 100;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_goes_on_in_the_path() {
-        let playlist = b"#EXTM3U\n#EXT-X-STREAM-INF:X=1\nmedia-1.m3u8\n";
-        let text = String::from_utf8(with_token(playlist, "live/a", "t.1")).unwrap();
-        assert_eq!(
-            text,
-            "#EXTM3U\n#EXT-X-STREAM-INF:X=1\n../../@t.1/live/a/media-1.m3u8\n"
-        );
-    }
-}

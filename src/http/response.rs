@@ -204,6 +204,16 @@ impl<'a> Responder<'a> {
         self.refusal(Refusal::brief(StatusCode::SERVICE_UNAVAILABLE, text))
     }
 
+    /// 307 to the same with another query.
+    pub(super) fn again(&self, location: &str) -> Response<ResponseBody> {
+        let mut response = self.error(
+            StatusCode::TEMPORARY_REDIRECT,
+            "ask again, to show how near you are",
+        );
+        insert(&mut response, header::LOCATION, location);
+        response
+    }
+
     /// 301 to the same at the port of HTTPS.
     pub(super) fn to_https<B>(
         &self,

@@ -106,10 +106,10 @@ impl<'a> Target<'a> {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Multivariant(..) => "multivariant",
-            Self::File(_, File::Media(..) | File::Prefetch(_)) => "media",
+            Self::File(_, File::Media(..) | File::Prefetch(_) | File::Short(_)) => "media",
             Self::File(_, File::LowLatency(..)) => "media_low_latency",
             Self::File(_, File::Segment(..) | File::WholeSegment(..)) => "segment",
-            Self::File(_, File::Part(..)) => "part",
+            Self::File(_, File::Part(..) | File::ShortSegment(..)) => "part",
             Self::Page(..) | Self::Asset(_) => "page",
             Self::Admin(_) => "admin",
             Self::Index

@@ -40,6 +40,7 @@ mod reconnect;
 #[cfg(all(feature = "demo", feature = "tls"))]
 mod reloads;
 mod segments_grow;
+mod short_segments;
 mod signed_playback;
 mod stream_keys;
 mod systemd;

@@ -40,11 +40,12 @@ async fn status(server: SocketAddr, path: &str) -> u16 {
 async fn the_signature_reaches_everything() {
     let (server, _publisher) = protected().await;
     let token = token("live/stream", 600);
-    let script = "Sec-Fetch-Dest: empty";
+    let (script, ffmpeg) = ("Sec-Fetch-Dest: empty", "User-Agent: Lavf/60");
     // Who asks decides which names the first playlist leads to.
     for (entry, player, led_to) in [
         ("playlist.m3u8", "User-Agent: VLC", "/media-"),
-        ("playlist.m3u8", "User-Agent: Lavf/60", "/further-"),
+        ("playlist.m3u8?asked=9999999", ffmpeg, "/further-"),
+        ("short-1.m3u8", ffmpeg, "-s1-"),
         ("playlist.m3u8", script, "/whole-"),
         ("ll.m3u8", "User-Agent: VLC", "/ll1-"),
         ("ll.m3u8", script, "/join1-"),

@@ -173,10 +173,17 @@ impl Session {
 }
 
 impl Settings {
+    /// The length of a full part.
+    pub(super) fn length_of(&self, list: &PartList) -> Duration {
+        self.part_target * list.factor() as u32
+    }
+
     /// How many parts of a list are announced to a player that joins.
     fn ahead(&self, list: &PartList) -> usize {
-        let part = self.part_target * list.factor() as u32;
-        JOIN_AHEAD.div_duration_f64(part).round().max(1.0) as usize
+        JOIN_AHEAD
+            .div_duration_f64(self.length_of(list))
+            .round()
+            .max(1.0) as usize
     }
 }
 
@@ -226,7 +233,7 @@ impl Window {
         };
         Some(LowLatency {
             target_duration: settings.target_duration,
-            part_target: settings.part_target * list.factor() as u32,
+            part_target: settings.length_of(list),
             discontinuity_sequence: listing.discontinuities,
             media_sequence,
             segments,

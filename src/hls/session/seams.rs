@@ -113,7 +113,7 @@ impl Seams {
         let gap = MediaSegment {
             uri: behind.uri.clone(),
             duration: GAP_DURATION,
-            date: behind.date - DATED_BACK,
+            date: behind.date.map(|date| date - DATED_BACK),
             discontinuity: true,
             gap: true,
         };
@@ -126,7 +126,7 @@ impl Seams {
                 ..behind.clone()
             };
             behind.duration = behind.duration.saturating_sub(part.duration);
-            behind.date += part.duration;
+            behind.date = behind.date.map(|date| date + part.duration);
             if !parts.is_empty() {
                 parts.remove(0);
             }
@@ -267,7 +267,9 @@ impl Window {
         let media_sequence = seams.complete(self.sequence_at(first), list, id, &mut segments);
         let date = segments
             .last()
-            .map_or(growing.start.date, |(last, _)| last.date + last.duration);
+            .map_or(Some(growing.start.date), |(last, _)| {
+                last.date.map(|date| date + last.duration)
+            });
         let next = growing.describe(segment_name(id, growing.segment.sequence()));
         let bridge = MediaSegment {
             uri: part_name(id, list.factor(), list.next() + 1),
@@ -279,7 +281,7 @@ impl Window {
         segments.extend([(bridge, Vec::new()), (next, Vec::new())]);
         Some(LowLatency {
             target_duration: settings.target_duration,
-            part_target: settings.part_target * list.factor() as u32,
+            part_target: settings.length_of(list),
             discontinuity_sequence: seams.playlist.listed.discontinuities,
             media_sequence,
             segments,

@@ -5,9 +5,9 @@ use super::*;
 use crate::hls::names::{Early, Listed};
 use crate::hls::segment::{Piece, State};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         target_duration: 1,
         part_target: Duration::from_millis(500),
@@ -17,7 +17,7 @@ fn settings() -> Settings {
     }
 }
 
-fn start(seconds: u64) -> Start {
+pub(super) fn start(seconds: u64) -> Start {
     Start {
         date: UNIX_EPOCH + Duration::from_secs(seconds),
         independent: true,
@@ -25,14 +25,14 @@ fn start(seconds: u64) -> Start {
     }
 }
 
-fn grow(segment: &Segment, size: usize) {
+pub(super) fn grow(segment: &Segment, size: usize) {
     segment.append(Piece {
         bytes: Bytes::from(vec![0; size]),
         published: Instant::now(),
     });
 }
 
-fn open(settings: Settings) -> (Session, Arc<Segment>) {
+pub(super) fn open(settings: Settings) -> (Session, Arc<Segment>) {
     let growing = Arc::new(Segment::pending(100));
     grow(&growing, 10);
     let first = Growing {
