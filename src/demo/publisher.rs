@@ -1,8 +1,8 @@
 //! Publishes the test signal to an RTMP server in real time.
 //!
 //! Pictures are drawn and encoded on a thread of their own, by a schedule on the monotonic clock: picture slot `n` begins
-//! `n / fps` after the start, and that is its timestamp. A thread that comes too late for a slot leaves it out; it never
-//! hurries. Each audio frame leaves when its last sample is due, as from a live encoder. Both go through a bounded channel:
+//! `n / fps` after the start, and that is its timestamp. A thread that comes a little late hurries, as encoders do; where that is too
+//! late, it leaves slots out. Each audio frame leaves when its last sample is due, as from a live encoder. Both go through a bounded channel:
 //! when the network does not keep up, whole runs of pictures up to the next key picture are dropped and counted.
 //!
 //! Each picture carries a stamp of when it was sent ([`super::stamp`]). It prints nothing and does not reconnect.
@@ -248,7 +248,7 @@ fn send_pictures(
         }
         let begun = Instant::now();
         let latest = (begun - start.instant).as_nanos() as u64 * fps / 1_000_000_000;
-        if latest > slot {
+        if latest > slot && begun.saturating_duration_since(due) > HURRY {
             summary.skipped += latest - slot;
             slot = latest;
             continue;
@@ -345,6 +345,9 @@ fn unix_time() -> Duration {
 
 /// Longer ones make no sense for live streams, and their first viewer would wait as long.
 const MAX_GOP: Duration = Duration::from_secs(60);
+/// A picture that is later than this is left out. Less late ones are not: a hole costs players more than a late picture, and a machine on which
+/// a browser is being started often is late.
+const HURRY: Duration = Duration::from_millis(120);
 /// Messages between the makers and the connection: about a second of both tracks.
 const CHANNEL: usize = 80;
 
