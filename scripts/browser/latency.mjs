@@ -93,6 +93,8 @@ await withCleanup(async (keep) => {
         url = relay.url;
       }
       stream = `${url}/live/test`;
+      // In a stream's first seconds its playlist is so short that hls.js may start with the key frame it finds, a second late.
+      await new Promise((resolve) => setTimeout(resolve, 4000));
     }
     for (const player of players) {
       // Chromium's own player does not know parts: it would play the segments of the list.
