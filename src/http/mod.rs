@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/NAME/playlist.m3u8` | multivariant playlist for any player; waits for a stream that is about to go live |
 //! | `...?stream`, `...?hold` | by a script that reads along; by a client that wants segments whole and is not marked as a script |
+//! | `...?segments` | by a player built on ffmpeg that wants no short segments |
 //! | `...?asked=MS` | by a player built on ffmpeg that has been asked to ask again: `near` |
 //! | `...?wait=SECONDS` | waits as long for a stream that is not there yet |
 //! | `/NAME/playlist.m3u8?prefetch` | the same, to media playlists with `EXT-X-PREFETCH` |

@@ -10,11 +10,11 @@ use super::Asked;
 use super::target::{Form, Target, parameter};
 use crate::hls::names::Early;
 
-/// Where to ask again, relative to what has been asked for; `None` for those who need not, as who wants segments as they grow (`?stream`).
+/// Where to ask again, relative to what has been asked for; `None` for those who need not, as who wants none of them short (`?segments`).
 pub(super) fn ask_again(target: &Target<'_>, asked: Asked<'_>, started: Instant) -> Option<String> {
     let entry = matches!(target, Target::Multivariant(_, Form::Early));
     let has = |name| parameter(asked.query, name).is_some();
-    if !entry || asked.early() != Early::Further || has(STAMP) || has("stream") {
+    if !entry || asked.early() != Early::Further || has(STAMP) || has(WHOLE) {
         return None;
     }
     let and = if asked.query.is_empty() { "" } else { "&" };
@@ -30,3 +30,5 @@ pub(super) fn opening(asked: Asked<'_>, started: Instant) -> Option<Duration> {
 
 /// The server's time, ms since its start, at which it asked.
 const STAMP: &str = "asked";
+/// Says that short segments are not wanted.
+const WHOLE: &str = "segments";

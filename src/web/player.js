@@ -155,14 +155,14 @@
   function showLinks() {
     const page = new URL(location.href);
     page.searchParams.set("mode", opened.mode);
-    const [lhls, ll] = [engine.playlist("lhls"), engine.playlist("ll")];
+    const [any, ll] = [engine.playlist("native"), engine.playlist("ll")];
     const entries = [
       ["This page", page.href],
-      ["LHLS, any player", lhls],
+      ["LHLS, any player", any],
       ["LL-HLS, hls.js", ll],
-      ["ffplay", `ffplay -fflags nobuffer -flags low_delay -framedrop ${lhls}`],
-      ["mpv", `mpv --profile=low-latency ${lhls}`],
-      ["VLC", `vlc ${lhls}`],
+      ["ffplay", `ffplay -fflags nobuffer -flags low_delay -framedrop ${any}`],
+      ["mpv", `mpv --profile=low-latency ${any}`],
+      ["VLC", `vlc ${any}`],
     ];
     $("links").replaceChildren(...entries.map(([label, text]) => {
       const item = document.createElement("li");

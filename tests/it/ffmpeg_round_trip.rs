@@ -63,7 +63,7 @@ async fn run(server: &TestServer, clip: &Clip, name: &str) {
     let publisher = Tool::ffmpeg(&publisher);
     server.wait_for_publisher(name).await;
     // From the first segment, since this is about completeness; not the short ones, which start with the next key frame.
-    let playlist = format!("{}?stream", server.playlist_url(name));
+    let playlist = format!("{}?segments", server.playlist_url(name));
     let player = decode(&["-live_start_index", "0", "-i", &playlist], clip);
     let reference = decode(&["-i", &file], clip);
     let expected = Frames::parse(&reference.succeed_silently().await);

@@ -73,7 +73,7 @@ async fn who_is_far_or_asks_without_being_asked_gets_segments() {
     for (query, header, led_to) in [
         ("?asked=99999999999", "User-Agent: Lavf/60", "further-"),
         ("?asked=", "User-Agent: Lavf/60", "further-"),
-        ("?stream", "User-Agent: Lavf/60", "further-"),
+        ("?segments", "User-Agent: Lavf/60", "further-"),
         ("", "User-Agent: VLC/3.0", "media-"),
         ("?stream", "Sec-Fetch-Dest: empty", "media-"),
     ] {
