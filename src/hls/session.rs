@@ -734,10 +734,7 @@ pub fn session_id(opened: SystemTime) -> String {
 /// restart sees that its times have nothing to do with the old ones. It is kept small: hls.js spends time in proportion to it (seen
 /// with millions, where its reloads timed out), so it starts over every few hours.
 fn first_discontinuity(now: SystemTime) -> u64 {
-    let since = now
-        .duration_since(UNIX_EPOCH + Duration::from_secs(SEQUENCE_EPOCH))
-        .unwrap_or_default();
-    since.as_secs() / 4 % 4096
+    millis_since_epoch(now) / 4000 % 4096
 }
 
 /// The media sequence number a session starts with. It comes from the clock, four to a second, so that numbers never go back over a

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::{Response, StatusCode, Version};
 
 use super::body::ResponseBody;
+use super::meter::Meter;
 use super::response::{Cache, Refusal, Responder};
 use super::{Asked, Connection, parameter, playlist_response};
 use crate::hls::names::{File, Listed};
 use crate::hls::output::Output;
 use crate::hls::playlist::{CONTENT_TYPE, Rendered};
-use crate::hls::segment::{Segment, State};
+use crate::hls::segment::{Piece, Segment, State};
 use crate::hls::session::{Directive, PartState, Session};
+use crate::stream::subscribers::Subscribers;
 
 /// Answers for a file of a stream.
 pub(super) async fn answer(
@@ -169,26 +172,41 @@ async fn part(
     factor: usize,
     number: u64,
     connection: &Connection,
-) -> Result<Vec<bytes::Bytes>, Refusal> {
+) -> Result<Vec<Bytes>, Refusal> {
     let length = session.part_length(factor).ok_or(UNKNOWN_PART)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN_PART)?;
-    let waits = matches!(session.part(length, number), PartState::Announced);
-    let settled = updates.wait_for(|| match session.part(length, number) {
+    let waits = match session.part(length, number) {
+        PartState::ToCome => return Err(EARLY_PART),
+        state => matches!(state, PartState::Announced),
+    };
+    let settled = settled(updates, || session.part(length, number));
+    let settled = tokio::time::timeout(block_limit(session), settled).await;
+    let pieces = settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)?;
+    if waits {
+        measure(&pieces, &connection.meter);
+    }
+    Ok(bytes_of(pieces))
+}
+
+/// The pieces of a part, once it is whole; `None` once it is clear that it never will be.
+async fn settled(updates: &Subscribers, state: impl Fn() -> PartState) -> Option<Vec<Piece>> {
+    let settled = updates.wait_for(|| match state() {
         PartState::Announced => None,
-        PartState::Complete(segment, pieces) => Some(Some((segment, pieces))),
+        PartState::Complete(segment, range) => Some(Some(segment.pieces(range))),
         PartState::ToCome | PartState::Unknown => Some(None),
     });
-    if matches!(session.part(length, number), PartState::ToCome) {
-        return Err(EARLY_PART);
+    settled.await
+}
+
+/// Notes that the viewer gets a part that it has waited for. That is complete with its last piece, so it is that one's way which is measured.
+fn measure(pieces: &[Piece], meter: &Meter) {
+    if let Some(last) = pieces.last() {
+        meter.yielded(last.published);
     }
-    let settled = tokio::time::timeout(block_limit(session), settled).await;
-    let (segment, range) = settled.map_err(|_| STALLED)?.ok_or(UNKNOWN_PART)?;
-    let pieces = segment.pieces(range);
-    // Complete with its last piece, so that is the one whose way to the viewer is measured.
-    if let Some(last) = pieces.last().filter(|_| waits) {
-        connection.meter.yielded(last.published);
-    }
-    Ok(pieces.into_iter().map(|piece| piece.bytes).collect())
+}
+
+fn bytes_of(pieces: Vec<Piece>) -> Vec<Bytes> {
+    pieces.into_iter().map(|piece| piece.bytes).collect()
 }
 
 /// A part as a segment of its own. One that is still to come is answered at once, as players built on ffmpeg want it, and sent when it is whole.
@@ -202,30 +220,17 @@ fn short_segment(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let length = session.part_length(factor).ok_or(UNKNOWN_SEGMENT)?;
     let updates = session.low_latency_updates(length).ok_or(UNKNOWN_SEGMENT)?;
-    let blocks = |segment: Arc<Segment>, range| {
-        let pieces = segment.pieces(range);
-        let last = pieces.last().map(|last| last.published);
-        let blocks: Vec<_> = pieces.into_iter().map(|piece| piece.bytes).collect();
-        (blocks, last)
-    };
     match session.short_segment(length, number) {
         PartState::Complete(segment, range) => {
-            let (blocks, _) = blocks(segment, range);
+            let blocks = bytes_of(segment.pieces(range));
             Ok(respond.ranged(SEGMENT_TYPE, Cache::Immutable, blocks, asked.headers))
         }
         PartState::Announced => {
             let (updates, meter) = (updates.clone(), Arc::clone(&connection.meter));
             let awaited = async move {
-                let settled = updates.wait_for(|| match session.short_segment(length, number) {
-                    PartState::Announced => None,
-                    PartState::Complete(segment, range) => Some(Some(blocks(segment, range))),
-                    PartState::ToCome | PartState::Unknown => Some(None),
-                });
-                let (blocks, last) = settled.await?;
-                if let Some(published) = last {
-                    meter.yielded(published);
-                }
-                Some(blocks)
+                let pieces = settled(&updates, || session.short_segment(length, number)).await?;
+                measure(&pieces, &meter);
+                Some(bytes_of(pieces))
             };
             Ok(respond.stream(SEGMENT_TYPE, growing_cache(asked), || {
                 ResponseBody::awaited(awaited)

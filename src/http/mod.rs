@@ -359,7 +359,7 @@ impl Service {
                 Some(stream) => {
                     let parts = matches!(form, Form::LowLatency(_));
                     connection.entered.store(parts, Ordering::Relaxed);
-                    let opening = near::opening(asked, self.started);
+                    let opening = near::opening(form, asked, self.started);
                     multivariant::answer(&stream, form, opening, asked, respond).await
                 }
                 None => unknown_stream(respond),

@@ -8,7 +8,7 @@ use super::body::ResponseBody;
 use super::response::{self, Cache, Responder};
 use super::target::Form;
 use super::{Asked, playlist_response};
-use crate::hls::names::{Early, short_name};
+use crate::hls::names::short_name;
 use crate::hls::playlist;
 use crate::stream::Stream;
 
@@ -51,8 +51,7 @@ pub(super) async fn answer(
         .entry_token
         .map(|token| up_to(stream.name().as_str(), token))
         .unwrap_or_default();
-    let short = opening.filter(|_| form == Form::Early && asked.early() == Early::Further);
-    if let Some((target_duration, from)) = short.and_then(|opening| output.short_entry(opening)) {
+    if let Some((target_duration, from)) = opening.and_then(|opening| output.short_entry(opening)) {
         let uri = format!("{up}{}?from={from}\n", short_name(target_duration));
         let text = with_uris(rendered.plain(), |_| uri.clone());
         return respond.full(playlist::CONTENT_TYPE, Cache::Never, text);

@@ -10,11 +10,12 @@ use super::Asked;
 use super::target::{Form, Target, parameter};
 use crate::hls::names::Early;
 
-/// Where to ask again, relative to what has been asked for; `None` for those who need not, as who wants none of them short (`?segments`).
+/// Where to ask again, relative to what has been asked for; `None` for those who need not.
 pub(super) fn ask_again(target: &Target<'_>, asked: Asked<'_>, started: Instant) -> Option<String> {
-    let entry = matches!(target, Target::Multivariant(_, Form::Early));
-    let has = |name| parameter(asked.query, name).is_some();
-    if !entry || asked.early() != Early::Further || has(STAMP) || has(WHOLE) {
+    let Target::Multivariant(_, form) = *target else {
+        return None;
+    };
+    if !matters(form, asked) || parameter(asked.query, STAMP).is_some() {
         return None;
     }
     let and = if asked.query.is_empty() { "" } else { "&" };
@@ -23,9 +24,19 @@ pub(super) fn ask_again(target: &Target<'_>, asked: Asked<'_>, started: Instant)
 }
 
 /// How long it took a player to ask again; `None` if it was not asked to, or not by this server.
-pub(super) fn opening(asked: Asked<'_>, started: Instant) -> Option<Duration> {
+pub(super) fn opening(form: Form, asked: Asked<'_>, started: Instant) -> Option<Duration> {
+    if !matters(form, asked) {
+        return None;
+    }
     let stamp: u64 = parameter(asked.query, STAMP)?.parse().ok()?;
     started.elapsed().checked_sub(Duration::from_millis(stamp))
+}
+
+/// Whether short segments come into question: not for those who want none (`?segments`).
+fn matters(form: Form, asked: Asked<'_>) -> bool {
+    form == Form::Early
+        && asked.early() == Early::Further
+        && parameter(asked.query, WHOLE).is_none()
 }
 
 /// The server's time, ms since its start, at which it asked.

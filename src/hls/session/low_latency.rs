@@ -268,6 +268,13 @@ impl Window {
         segments
     }
 
+    /// The segment whose parts tell how those of the growing one will be. One of an earlier run tells nothing: it may have been broken off, and
+    /// so name the wrong part for the next key frame.
+    pub(super) fn model_sequence(&self) -> Option<u64> {
+        let last = self.growing_sequence()?.checked_sub(1)?;
+        (last >= self.run_start).then_some(last)
+    }
+
     /// Lists `ahead` parts that are still to come, as if the growing segment and the one behind it had parts like the last one. Returns
     /// how many it listed. Should the parts come otherwise, their names stay right, as they are numbered through; a reload corrects the
     /// rest.
@@ -283,10 +290,8 @@ impl Window {
             // The publisher is away, and nobody knows what comes next and when.
             return 0;
         }
-        // A segment of an earlier run tells nothing: it may have been broken off, and so name the wrong part for the next key frame.
-        let model = self.growing_sequence().and_then(|at| at.checked_sub(1));
-        let model = model.filter(|&at| at >= self.run_start);
-        let model: Vec<_> = model.into_iter().flat_map(|at| list.of(at)).collect();
+        let model = self.model_sequence().into_iter();
+        let model: Vec<_> = model.flat_map(|at| list.of(at)).collect();
         if model.is_empty() {
             return 0;
         }

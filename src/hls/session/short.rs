@@ -48,14 +48,11 @@ impl Session {
 impl Window {
     /// How many parts are still to come in the growing segment, if it is like the one before it.
     fn parts_until_key_frame(&self, list: &PartList) -> u64 {
-        let Some(growing) = self.growing_sequence() else {
-            return 0;
-        };
         let count = |sequence| list.of(sequence).count() as u64;
-        let last = growing
-            .checked_sub(1)
-            .filter(|&last| last >= self.run_start);
-        last.map_or(0, |last| count(last).saturating_sub(count(growing)))
+        let pair = self.model_sequence().zip(self.growing_sequence());
+        pair.map_or(0, |(last, growing)| {
+            count(last).saturating_sub(count(growing))
+        })
     }
 
     /// The parts that serve as short segments: the shortest that do not take more requests than they are worth.
@@ -68,8 +65,8 @@ impl Window {
     /// Whether a short segment that is still to come has been listed, or will be soon.
     fn is_short_near(&self, length: usize, number: u64, settings: &Settings) -> bool {
         self.parts.get(length).is_some_and(|list| {
-            let announced = ANNOUNCED.div_duration_f64(settings.length_of(list)).ceil() as u64;
-            number <= list.next() + self.parts_until_key_frame(list) + AT_START + announced
+            let ahead = AT_START + announced(settings.length_of(list));
+            number <= list.next() + self.parts_until_key_frame(list) + ahead
         })
     }
 
@@ -103,8 +100,7 @@ impl Window {
                 first = from;
                 (from..from + AT_START, length)
             } else {
-                let announced = ANNOUNCED.div_duration_f64(length).ceil() as u64;
-                (next..next + announced, RELOAD.max(length))
+                (next..next + announced(length), RELOAD.max(length))
             };
             segments.extend(to_come.map(|number| MediaSegment {
                 uri: short_segment_name(id, list.factor(), number - self.short_start),
@@ -127,6 +123,11 @@ impl Window {
             ended: self.ended,
         }
     }
+}
+
+/// How many short segments of this length are listed ahead to a player that plays.
+fn announced(length: Duration) -> u64 {
+    ANNOUNCED.div_duration_f64(length).ceil() as u64
 }
 
 /// The media sequence number of the first short segment of a session opened now, so that numbers do not go back over a restart, as long as a
