@@ -1,12 +1,11 @@
 // Glass-to-glass latency of players that are programs of their own: ffplay, mpv, VLC, GStreamer.
 //
-//   node scripts/browser/native.mjs URL [--players ffplay,mpv] [--sound pulse|own|off] [--seconds 15] [--json FILE]
+//   node scripts/browser/native.mjs URL [--players ffplay,mpv] [--sound own|off] [--seconds 15] [--json FILE]
 //
 // URL is the playlist of a stream that carries the test picture at 640x360 (`lhls demo`, `lhls publish-test`). Each player shows it in
 // full on an X server of its own (Xvfb), whose screen is a file in memory: the time cells are read from that every five milliseconds, so
-// what is measured is what a person with an immediate monitor would see. Sound goes to a PulseAudio server with a sink that plays into
-// nothing at the pace of a sound card (`pulse`), to what the players have for that themselves (`own`), or is not played (`off`).
-// Needs: xvfb, the players, and pulseaudio.
+// what is measured is what a person with an immediate monitor would see. Sound goes to what the players have for playing into nothing (`own`;
+// VLC has no such thing, so it plays none), or is not played (`off`). Needs: xvfb, and the players.
 
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,22 +16,20 @@ const WIDTH = 640, HEIGHT = 360, CELLS = 52;
 const TOP = Math.round(3 * HEIGHT / 45), BOTTOM = Math.round(5 * HEIGHT / 45);
 const LOOK_EVERY_MS = 5;
 
-/** What each sound asks of a player: arguments. */
-const MPV_SOUND = { pulse: ['--ao=pulse'], own: ['--ao=null'], off: ['--no-audio'] };
-const GST_SOUND = { pulse: 'pulsesink', own: 'fakesink sync=true', off: 'fakesink sync=true' };
+/** What mpv's argument is for each choice of sound. */
+const MPV_SOUND = { own: '--ao=null', off: '--no-audio' };
 
 const ffplay = (url, sound, ...more) => ['ffplay', '-loglevel', 'error', ...more, ...(sound === 'off' ? ['-an'] : []),
   '-noborder', '-x', WIDTH, '-y', HEIGHT, url];
-const mpv = (url, sound, ...more) => ['mpv', '--really-quiet', '--no-config', ...more, '--vo=x11', ...MPV_SOUND[sound], '--no-border',
+const mpv = (url, sound, ...more) => ['mpv', '--really-quiet', '--no-config', ...more, '--vo=x11', MPV_SOUND[sound], '--no-border',
   `--geometry=${WIDTH}x${HEIGHT}+0+0`, url];
 const PLAYERS = {
   'ffplay': (url, sound) => ffplay(url, sound),
   'ffplay nobuffer': (url, sound) => ffplay(url, sound, '-fflags', 'nobuffer', '-flags', 'low_delay', '-framedrop'),
   'mpv': (url, sound) => mpv(url, sound),
   'mpv low-latency': (url, sound) => mpv(url, sound, '--profile=low-latency'),
-  'VLC': (url, sound) => ['cvlc', '--quiet', ...(sound === 'pulse' ? ['--aout=pulse'] : ['--no-audio']), '--vout=xcb_x11',
-    '--no-video-title-show', '--fullscreen', url],
-  'GStreamer': (url, sound) => ['gst-launch-1.0', '-q', 'playbin3', `uri=${url}`, 'video-sink=ximagesink', `audio-sink=${GST_SOUND[sound]}`],
+  'VLC': url => ['cvlc', '--quiet', '--no-audio', '--vout=xcb_x11', '--no-video-title-show', '--fullscreen', url],
+  'GStreamer': url => ['gst-launch-1.0', '-q', 'playbin3', `uri=${url}`, 'video-sink=ximagesink', 'audio-sink=fakesink sync=true'],
 };
 
 const args = process.argv.slice(2);
@@ -42,11 +39,11 @@ const option = (name, fallback) => {
 };
 const seconds = Number(option('seconds', 15));
 const wanted = option('players', Object.keys(PLAYERS).join(',')).split(',');
-const sound = option('sound', 'pulse');
+const sound = option('sound', 'own');
 const json = option('json');
 const [url] = args;
 if (!url || !wanted.every(name => PLAYERS[name]) || !MPV_SOUND[sound]) {
-  console.error(`usage: native.mjs URL [--players ${Object.keys(PLAYERS).join(',')}] [--sound pulse|own|off] [--seconds N] [--json FILE]`);
+  console.error(`usage: native.mjs URL [--players ${Object.keys(PLAYERS).join(',')}] [--sound own|off] [--seconds N] [--json FILE]`);
   process.exit(2);
 }
 
@@ -113,8 +110,7 @@ const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 async function measure(name, display, folder) {
   const x = start(['Xvfb', display, '-screen', '0', `${WIDTH}x${HEIGHT}x24`, '-nolisten', 'tcp', '-fbdir', folder]);
   await pause(1000);
-  const env = { ...process.env, DISPLAY: display, HOME: '/tmp', XDG_RUNTIME_DIR: '/tmp',
-    ...(sound === 'pulse' ? { SDL_AUDIODRIVER: 'pulseaudio', PULSE_SERVER: `unix:${pulseSocket}` } : { SDL_AUDIODRIVER: 'dummy' }) };
+  const env = { ...process.env, DISPLAY: display, HOME: '/tmp', SDL_AUDIODRIVER: 'dummy', XDG_RUNTIME_DIR: '/tmp' };
   // VLC does not run as root.
   const asOther = name === 'VLC' && process.getuid() === 0 ? ['runuser', '-u', 'nobody', '--'] : [];
   const screen = new Screen(folder);
@@ -146,13 +142,6 @@ async function measure(name, display, folder) {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'lhls-native-'));
-const pulseSocket = join(folder, 'pulse');
-let pulse;
-if (sound === 'pulse') {
-  pulse = start(['pulseaudio', '-n', '--exit-idle-time=-1', '-L', 'module-null-sink', '-L', `module-native-protocol-unix auth-anonymous=1 socket=${pulseSocket}`],
-    { env: { ...process.env, HOME: folder } });
-  await pause(1000);
-}
 const results = [];
 console.log('player            pictures  first picture     p50     p95     max  stalls');
 try {
@@ -163,7 +152,6 @@ try {
     console.log(`${name.padEnd(16)} ${String(result.pictures).padStart(9)} ${ms(result.first_picture_ms).padStart(14)} ${ms(result.p50_ms)} ${ms(result.p95_ms)} ${ms(result.max_ms)} ${String(result.stalls).padStart(7)}`);
   }
 } finally {
-  pulse?.kill();
   rmSync(folder, { recursive: true, force: true });
 }
 if (json) writeFileSync(json, JSON.stringify({ url, seconds, sound, results }, null, 1) + '\n');
